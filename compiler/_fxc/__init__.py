@@ -1,0 +1,1 @@
+"""fxc: a torch.fx graph compiler for edge chips."""

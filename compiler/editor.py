@@ -1,0 +1,157 @@
+"""``Editor``: how a pass rewrites a graph. It copies the graph, shares the tensors, and keeps meta complete."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from fxc.compiler.errors import PassError
+from fxc.compiler.origin import Origin, derive, identifier, set_origin
+from fxc.compiler.program import OWN_STATE, Note, Program, attributes_used
+
+
+class Editor:
+    """A private copy of a program's graph, being changed.
+
+    Nodes made through :meth:`call` and :meth:`constant` carry ``meta["val"]`` and an origin. Nothing of the original
+    program changes; parameter storage is shared.
+    """
+
+    def __init__(self, program: Program, made_by: str):
+        self.program, self.made_by = program, made_by
+        self.graph = fx.Graph()
+        self.graph.output(self.graph.graph_copy(program.graph, {}))
+        self._output_meta(program)
+        self.tensors: dict[str, Tensor] = attributes_used(program.graph_module)
+        self.modified = False
+        self.notes: list[Note] = []
+        self._mode = program.fake_mode
+
+    def _output_meta(self, program: Program) -> None:
+        old, new = next(iter(reversed(program.graph.nodes))), next(iter(reversed(self.graph.nodes)))
+        new.meta = dict(old.meta)
+
+    @contextmanager
+    def before(self, node: fx.Node) -> Iterator[None]:
+        """Insert new nodes before ``node``."""
+        with self.graph.inserting_before(node):
+            yield
+
+    @contextmanager
+    def after(self, node: fx.Node) -> Iterator[None]:
+        """Insert new nodes directly after ``node``."""
+        with self.graph.inserting_after(node):
+            yield
+
+    def call(
+        self,
+        target: Any,
+        args: tuple[Any, ...],
+        *,
+        origins: tuple[fx.Node, ...],
+        suffix: str = "",
+        val: Any = None,
+        kwargs: dict[str, Any] | None = None,
+    ) -> fx.Node:
+        """A new ``call_function`` node at the insertion point.
+
+        Args:
+            target: an ATen or fxc operator overload.
+            args, kwargs: nodes and literals.
+            origins: nodes whose work the new one does; their layers and source lines carry over.
+            suffix: appended to the first origin's label, ``".quantize"``.
+            val: the fake value, when it is known to equal another node's; else it is computed.
+        """
+        origin = derive(origins, self.made_by, suffix)
+        node = self.graph.create_node(
+            "call_function", target, args, kwargs or {}, name=identifier(origin.label)
+        )
+        node.meta["val"] = self._value(node) if val is None else val
+        for key in ("nn_module_stack", "stack_trace"):
+            if key in origins[0].meta:
+                node.meta[key] = origins[0].meta[key]
+        set_origin(node, origin)
+        self.modified = True
+        return node
+
+    def _value(self, node: fx.Node) -> Any:
+        args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: n.meta["val"])
+        with self._mode:
+            return node.target(*args, **kwargs)  # type: ignore[operator]
+
+    def constant(self, tensor: Tensor, name: str, *, origins: tuple[fx.Node, ...]) -> fx.Node:
+        """A ``get_attr`` node for a new tensor of the compiler's own; ``name`` is made unique."""
+        target = self._free(f"{OWN_STATE}.{identifier(name)}")
+        self.tensors[target] = tensor
+        node = self.graph.get_attr(target)
+        # Under the program's mode, with static shapes: a weight's size is never a symbol.
+        node.meta["val"] = self._mode.from_tensor(tensor.detach(), static_shapes=True)
+        set_origin(
+            node, Origin(label=name, layers=derive(origins, self.made_by).layers, made_by=self.made_by)
+        )
+        self.modified = True
+        return node
+
+    def _free(self, target: str) -> str:
+        candidate, n = target, 0
+        while candidate in self.tensors:
+            n += 1
+            candidate = f"{target}_{n}"
+        return candidate
+
+    def tensor(self, node: fx.Node) -> Tensor:
+        """The tensor that a ``get_attr`` node reads."""
+        return self.tensors[str(node.target)]
+
+    def set_tensor(self, node: fx.Node, tensor: Tensor) -> None:
+        """Let ``get_attr`` node read ``tensor`` under the same name. The caller knows that it has no other reader."""
+        self.tensors[str(node.target)] = tensor
+        node.meta["val"] = self._mode.from_tensor(tensor.detach(), static_shapes=True)
+        self.modified = True
+
+    def replace(self, old: fx.Node, new: fx.Node) -> None:
+        """Let every user of ``old`` read ``new``, and erase ``old``."""
+        old.replace_all_uses_with(new)
+        self.erase(old)
+
+    def erase(self, node: fx.Node) -> None:
+        """Remove a node without users."""
+        self.graph.erase_node(node)
+        self.modified = True
+
+    def note(self, text: str, *, kind: str = "info", node: fx.Node | None = None) -> None:
+        """Record something for the report."""
+        from fxc.compiler.origin import label_of
+
+        self.notes.append(Note(kind, text, label_of(node) if node is not None else None, self.made_by))
+
+    def finish(self, **changes: Any) -> Program:
+        """The rewritten program: unused parameters dropped, the graph checked and compiled once.
+
+        Args:
+            changes: other fields of :class:`Program` to replace.
+        """
+        for node in reversed(list(self.graph.nodes)):
+            if node.op == "get_attr" and not node.users:
+                self.graph.erase_node(node)
+        try:
+            self.graph.lint()
+        except RuntimeError as error:
+            raise PassError(f"{self.made_by} left a malformed graph: {error}") from error
+        return replace(self.program, graph_module=_graph_module(self.tensors, self.graph), **changes)
+
+
+def _graph_module(tensors: dict[str, Tensor], graph: fx.Graph) -> fx.GraphModule:
+    used = {str(n.target) for n in graph.nodes if n.op == "get_attr"}
+    module = fx.GraphModule({name: tensors[name] for name in tensors if name in used}, graph)
+    return module.eval()
+
+
+def detached(tensor: Tensor) -> Tensor:
+    """The tensor's values as a plain tensor without gradient."""
+    return tensor.detach() if isinstance(tensor, torch.nn.Parameter) else tensor

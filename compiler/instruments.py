@@ -1,0 +1,129 @@
+"""Instruments watch a pipeline run: time it, check it, dump it, stop it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from fxc.compiler.errors import PassError
+from fxc.compiler.passbase import Pass, PassResult
+from fxc.compiler.program import Program
+
+
+class Instrument:
+    """Base of all instruments; every hook may be left out."""
+
+    def begin(self, program: Program) -> None:
+        """Before the first pass."""
+
+    def before(self, step: Pass, program: Program) -> None:
+        """Before a pass."""
+
+    def after(self, step: Pass, before: Program, result: PassResult) -> None:
+        """After a pass; raising stops the pipeline."""
+
+    def end(self, program: Program) -> None:
+        """After the last pass."""
+
+
+@dataclass
+class Timer(Instrument):
+    """Wall-clock seconds of every pass, in order, as ``(text form, seconds)``."""
+
+    seconds: list[tuple[str, float]] = field(default_factory=list)
+    _start: float = 0.0
+
+    def before(self, step: Pass, program: Program) -> None:
+        """Start the clock."""
+        self._start = time.perf_counter()
+
+    def after(self, step: Pass, before: Program, result: PassResult) -> None:
+        """Stop the clock."""
+        self.seconds.append((step.text(), time.perf_counter() - self._start))
+
+
+@dataclass
+class Verify(Instrument):
+    """Checks every pass's promise on sample inputs, and ``modified=False`` by identity.
+
+    Attributes:
+        inputs: flat sample inputs; the program's own examples by default.
+        seconds: total time spent on checking.
+        drift: per pass, the largest relative error it caused on any output.
+    """
+
+    inputs: tuple[Tensor, ...] | None = None
+    seconds: float = 0.0
+    drift: list[tuple[str, float]] = field(default_factory=list)
+    _reference: tuple[Tensor, ...] | None = None
+
+    def after(self, step: Pass, before: Program, result: PassResult) -> None:
+        """Run the new program and compare with the one before.
+
+        Raises:
+            PassError: naming the pass and the output that broke its promise.
+        """
+        start = time.perf_counter()
+        if not result.modified:
+            if result.program.graph_module is not before.graph_module:
+                raise PassError(f"{step.text()} said modified=False but returned another graph")
+            return
+        inputs = self.inputs if self.inputs is not None else before.example_inputs
+        if self._reference is None:
+            self._reference = before.run_flat(*inputs)
+        outputs = result.program.run_flat(*inputs)
+        self._compare(step, result.program, self._reference, outputs)
+        self._reference = outputs
+        self.seconds += time.perf_counter() - start
+
+    def _compare(
+        self, step: Pass, program: Program, want: tuple[Tensor, ...], got: tuple[Tensor, ...]
+    ) -> None:
+        worst = 0.0
+        for spec, a, b in zip(program.outputs, want, got):
+            error = relative_error(a, b)
+            worst = max(worst, error)
+            allowed = {"exact": 0.0, "close": step.promise.tolerance, "lossy": float("inf")}[
+                step.promise.kind
+            ]
+            if not error <= allowed or a.shape != b.shape or a.dtype != b.dtype:
+                raise PassError(
+                    f"{step.text()} promised {step.promise.kind} numbers, output {spec.name} moved by {error:.3g}",
+                    why=f"allowed: {allowed:g} (relative, 2-norm and maximum)",
+                    fix="report this with the reproducer; fxc.compile(skip=[…]) leaves the pass out",
+                )
+        self.drift.append((step.text(), worst))
+
+
+@dataclass
+class StopAfter(Instrument):
+    """Stops the pipeline after ``count`` passes, for bisection."""
+
+    count: int
+    seen: int = 0
+
+    def after(self, step: Pass, before: Program, result: PassResult) -> None:
+        """Count."""
+        self.seen += 1
+
+
+def relative_error(want: Tensor, got: Tensor) -> float:
+    """The larger of ‖a-b‖₂/‖a‖₂ and max|a-b|/max|a|; exact equality is 0, NaN in one place only is infinite."""
+    if want.shape != got.shape:
+        return float("inf")
+    if torch.equal(want, got) or want.numel() == 0:
+        return 0.0
+    a, b = want.double(), got.double()
+    nan = a.isnan()
+    if not torch.equal(nan, b.isnan()) or not torch.equal(a.isinf(), b.isinf()):
+        return float("inf")
+    keep = a.isfinite()
+    a, b = a[keep], b[keep]
+    if a.numel() == 0:
+        return 0.0
+    difference, size = a - b, a.norm().clamp_min(torch.finfo(torch.float32).tiny)
+    largest = a.abs().max().clamp_min(torch.finfo(torch.float32).tiny)
+    return float(max(difference.norm() / size, difference.abs().max() / largest))

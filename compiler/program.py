@@ -1,0 +1,245 @@
+"""``Program``: the one object that passes carry. A graph, what goes in, what comes out, and where it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.utils import _pytree as pytree
+
+import fxc.compiler.qdq  # noqa: F401  the graph's quantize and dequantize operators exist once this is imported
+from fxc.compiler.errors import InputError, PassError
+
+OWN_STATE = "_fxc"
+"""Submodule that holds tensors which are not the model's: lifted constants, folded weights' scales."""
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """One flat input of a program.
+
+    Attributes:
+        name: the model's name for it.
+        shape: one entry per dimension, an int or the name of a dynamic one (``"batch"``).
+        dtype: torch dtype by name, ``"float32"``; ``"constant"`` for an argument that is not a tensor.
+        value: the argument's value if it is a constant (int, float, bool, str or None).
+    """
+
+    name: str
+    shape: tuple[int | str, ...]
+    dtype: str
+    value: int | float | bool | str | None = None
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether the argument was fixed at capture and has no placeholder."""
+        return self.dtype == "constant"
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.dtype}[{', '.join(map(str, self.shape))}]"
+
+
+@dataclass(frozen=True)
+class OutputSpec:
+    """One flat output of a program: its name, shape and dtype as in :class:`InputSpec`."""
+
+    name: str
+    shape: tuple[int | str, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something a person should be able to read in the report.
+
+    Attributes:
+        kind: ``"info"``, ``"warning"``, ``"declined"`` (a rule's near miss) or ``"float"`` (a tensor left in float).
+        text: one sentence.
+        layer: the layer it is about, if any.
+        by: the pass or rule that says it.
+    """
+
+    kind: str
+    text: str
+    layer: str | None = None
+    by: str | None = None
+
+
+@dataclass(frozen=True)
+class FoldedNorm:
+    """Batch-norm statistics that folding consumed: the distribution of a tensor in the float model.
+
+    ``mean`` and ``var`` are those of the batch norm's *input*, ``weight`` and ``bias`` its affine part, each float32
+    ``[channels]``; the tensor after the norm has mean ``bias`` and standard deviation ``|weight|`` per channel.
+    """
+
+    mean: Tensor
+    var: Tensor
+    weight: Tensor
+    bias: Tensor
+
+
+@dataclass(frozen=True)
+class Program:
+    """A captured model: functional ATen operators over the model's own parameters.
+
+    Attributes:
+        graph_module: placeholders are the flat tensor inputs, ``get_attr`` nodes the parameters, buffers and
+            constants, every other node a ``call_function``; the output node's argument is a flat tuple.
+        inputs, outputs: flat specs; ``in_spec`` and ``out_spec`` are the trees of ``(args, kwargs)`` and the result.
+        name: the model's name.
+        notes: what capture and passes want said in the report.
+        folded_norms: batch-norm statistics consumed by folding, by the label of the node that now carries the norm.
+        facts: names of properties that hold (``"canonical"``), set by passes and required by others.
+        history: text form of every pass that modified the program.
+        example_inputs: flat tensors that fit ``inputs``, used to check promises.
+    """
+
+    graph_module: fx.GraphModule
+    inputs: tuple[InputSpec, ...]
+    outputs: tuple[OutputSpec, ...]
+    in_spec: pytree.TreeSpec
+    out_spec: pytree.TreeSpec
+    name: str = "model"
+    notes: tuple[Note, ...] = ()
+    folded_norms: Mapping[str, FoldedNorm] = field(default_factory=dict)
+    facts: frozenset[str] = frozenset()
+    history: tuple[str, ...] = ()
+    example_inputs: tuple[Tensor, ...] = ()
+
+    @property
+    def graph(self) -> fx.Graph:
+        """The graph of :attr:`graph_module`."""
+        return self.graph_module.graph
+
+    @property
+    def fake_mode(self) -> FakeTensorMode:
+        """The fake-tensor mode in which every node's ``meta["val"]`` lives."""
+        for node in self.graph.nodes:
+            if isinstance(node.meta.get("val"), FakeTensor):
+                return node.meta["val"].fake_mode
+        raise PassError("the program has no fake tensor values", why="capture sets meta['val'] on every node")
+
+    @property
+    def tensor_inputs(self) -> tuple[InputSpec, ...]:
+        """The inputs that have a placeholder."""
+        return tuple(spec for spec in self.inputs if not spec.is_constant)
+
+    @property
+    def dynamic(self) -> bool:
+        """Whether any input dimension is dynamic."""
+        return any(isinstance(d, str) for spec in self.inputs for d in spec.shape)
+
+    def tensor(self, target: str) -> Tensor:
+        """The parameter, buffer or constant at dotted path ``target``."""
+        return attribute(self.graph_module, target)
+
+    def output_nodes(self) -> tuple[fx.Node, ...]:
+        """The nodes whose values are the flat outputs."""
+        return tuple(output_node(self.graph).args[0])  # type: ignore[arg-type]
+
+    def run_flat(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Run on flat tensor inputs without checks or gradients."""
+        with torch.no_grad():
+            return tuple(self.graph_module(*inputs))
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run on the model's own arguments; the result has the model's own structure.
+
+        Raises:
+            InputError: wrong structure, count, shape or dtype.
+        """
+        return self.unflatten(self.run_flat(*self.flatten(args, kwargs)))
+
+    def flatten(self, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None = None) -> tuple[Tensor, ...]:
+        """Flat tensor inputs of a call, checked against :attr:`inputs`.
+
+        Raises:
+            InputError: wrong structure, count, shape or dtype.
+        """
+        ordered = _order_kwargs(dict(kwargs or {}), self.in_spec)
+        leaves, spec = pytree.tree_flatten((args, ordered))
+        if spec != self.in_spec or len(leaves) != len(self.inputs):
+            raise InputError(
+                f"{self.name} takes {len(self.inputs)} input(s), got {len(leaves)} or another structure",
+                why="inputs: " + "; ".join(map(str, self.inputs)),
+                fix="pass the arguments in the structure of the example inputs",
+            )
+        check_inputs(self.name, self.inputs, leaves)
+        return tuple(leaf for leaf, s in zip(leaves, self.inputs) if not s.is_constant)
+
+    def unflatten(self, outputs: tuple[Any, ...]) -> Any:
+        """The model's own output structure around flat outputs."""
+        return pytree.tree_unflatten(list(outputs), self.out_spec)
+
+    def module(self) -> nn.Module:
+        """An ordinary trainable module with the model's parameter names; it shares this program's parameters."""
+        from fxc.compiler.module import ProgramModule
+
+        return ProgramModule(self)
+
+    def note(self, *notes: Note) -> Program:
+        """This program with notes added."""
+        return replace(self, notes=self.notes + notes)
+
+
+def attribute(module: nn.Module, target: str) -> Any:
+    """The attribute of ``module`` at a dotted path."""
+    value: Any = module
+    for part in target.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def output_node(graph: fx.Graph) -> fx.Node:
+    """The graph's output node."""
+    return next(iter(reversed(graph.nodes)))
+
+
+def attributes_used(graph_module: fx.GraphModule) -> dict[str, Tensor]:
+    """Every tensor that a ``get_attr`` node reads, by its dotted path."""
+    nodes: Iterator[fx.Node] = (n for n in graph_module.graph.nodes if n.op == "get_attr")
+    return {str(n.target): attribute(graph_module, str(n.target)) for n in nodes}
+
+
+def check_inputs(name: str, specs: tuple[InputSpec, ...], leaves: list[Any]) -> None:
+    """Check flat inputs against their specs; equal dynamic dimension names must have equal sizes.
+
+    Raises:
+        InputError: naming the input, what it is and what it must be.
+    """
+    sizes: dict[str, int] = {}
+    for spec, leaf in zip(specs, leaves):
+        if spec.is_constant:
+            if leaf != spec.value:
+                raise InputError(
+                    f"{name}: argument {spec.name} was fixed to {spec.value!r} at capture, got {leaf!r}"
+                )
+            continue
+        if not isinstance(leaf, Tensor):
+            raise InputError(f"{name}: input {spec.name} must be a tensor, got {type(leaf).__name__}")
+        if str(leaf.dtype).removeprefix("torch.") != spec.dtype:
+            got = str(leaf.dtype).removeprefix("torch.")
+            raise InputError(
+                f"{name}: input {spec.name} has dtype {got}, expected {spec.dtype}",
+                fix=f"x.to(torch.{spec.dtype})",
+            )
+        fits = leaf.dim() == len(spec.shape) and all(
+            size == sizes.setdefault(want, size) if isinstance(want, str) else size == want
+            for size, want in zip(leaf.shape, spec.shape)
+        )
+        if not fits:
+            raise InputError(
+                f"{name}: input {spec.name} has shape {list(leaf.shape)}, expected [{', '.join(map(str, spec.shape))}]"
+            )
+
+
+def _order_kwargs(kwargs: dict[str, Any], in_spec: pytree.TreeSpec) -> dict[str, Any]:
+    wanted = list(in_spec.child(1).context)
+    if set(kwargs) != set(wanted):
+        return kwargs
+    return {key: kwargs[key] for key in wanted}

@@ -1,0 +1,122 @@
+"""What quantization *is* for one tensor, and what a target's scheme says of an operator. Data only, no torch.
+
+A :class:`QuantSpec` describes how one tensor is coded. A :class:`QuantScheme` says which operators take which specs
+on input, weight, bias and output, which tensors share one scale, and what stays in float with its reason.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+OBSERVERS = ("minmax", "moving_average", "percentile", "mse", "entropy")
+_INT_BITS = {"int8": 8, "uint8": 8, "int16": 16, "uint16": 16, "int32": 32, "int4": 4, "uint4": 4}
+
+Observer = Literal["minmax", "moving_average", "percentile", "mse", "entropy"]
+
+
+@dataclass(frozen=True)
+class QuantSpec:
+    """How one tensor is coded as integers.
+
+    Attributes:
+        dtype: integer type by name (``"uint8"``); codes lie in ``[qmin, qmax]``, both inclusive.
+        symmetric: the zero point is fixed (0 for signed types, the middle of the range for unsigned ones).
+        axis: channel axis of a per-channel spec, ``None`` for per tensor.
+        scale_kind: ``"any"`` float32 or ``"pow2"`` (power of two).
+        observer: how the range is found from data; ``percentile`` is its parameter in percent.
+        fixed: ``(scale, zero_point)`` when the range is known without data (a sigmoid's).
+    """
+
+    dtype: str = "uint8"
+    qmin: int = 0
+    qmax: int = 255
+    symmetric: bool = False
+    axis: int | None = None
+    scale_kind: Literal["any", "pow2"] = "any"
+    observer: Observer = "minmax"
+    percentile: float = 99.99
+    fixed: tuple[float, int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.dtype not in _INT_BITS:
+            raise ValueError(f"unknown integer dtype {self.dtype!r}; known: {', '.join(_INT_BITS)}")
+        if self.observer not in OBSERVERS:
+            raise ValueError(f"unknown observer {self.observer!r}; known: {', '.join(OBSERVERS)}")
+        if self.qmin >= self.qmax:
+            raise ValueError(f"empty code range [{self.qmin}, {self.qmax}]")
+
+    @property
+    def bits(self) -> int:
+        """Storage width in bits."""
+        return _INT_BITS[self.dtype]
+
+    @property
+    def signed(self) -> bool:
+        """Whether codes may be negative by type."""
+        return self.dtype.startswith("int")
+
+    @property
+    def zero(self) -> int:
+        """Zero point of a symmetric spec."""
+        return 0 if self.signed else (self.qmin + self.qmax + 1) // 2
+
+    def but(self, **changes: object) -> QuantSpec:
+        """A copy with some fields changed."""
+        return replace(self, **changes)  # type: ignore[arg-type]
+
+
+U8 = QuantSpec()
+I8 = QuantSpec(dtype="int8", qmin=-128, qmax=127, symmetric=True)
+I8_WEIGHT = QuantSpec(dtype="int8", qmin=-127, qmax=127, symmetric=True, axis=0)
+
+
+@dataclass(frozen=True)
+class OpRule:
+    """What a target does with one kind of operator.
+
+    Attributes:
+        ops: canonical operator names, ``"conv2d"``: the packet names of ATen after canonicalization.
+        inputs: spec of the data inputs (``None``: left in float).
+        weight: spec of a constant weight, per channel along ``axis``.
+        output: spec of the output; with activation fusion it applies after the fused activation.
+        bias: ``"int32"`` behind a dequantize with scale ``s_x * s_w``, or ``"float"``.
+        share: input and output carry one scale (max-pool, reshape, concat).
+        fuses: activation operators that may sit between this operator and its output's quantizer.
+        min_rank, max_rank: ranks of the first input this rule holds for.
+        signed_inputs: use the signed symmetric spec when the input's values are signed.
+    """
+
+    ops: tuple[str, ...]
+    inputs: QuantSpec | None = None
+    weight: QuantSpec | None = None
+    output: QuantSpec | None = None
+    bias: Literal["int32", "float"] = "float"
+    share: bool = False
+    fuses: tuple[str, ...] = ()
+    min_rank: int = 0
+    max_rank: int = 99
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class QuantScheme:
+    """The quantization habits of one target.
+
+    Attributes:
+        name: for reports.
+        rules: first rule that matches an operator (name and rank) applies.
+        fixed_output: operator name to ``(low, high)`` of its known output range.
+        keep_float: operator name to the reason why it stays in float on this target.
+        share_ratio: a shared scale is split where the branches' ranges differ by more than this factor.
+    """
+
+    name: str
+    rules: tuple[OpRule, ...] = ()
+    fixed_output: dict[str, tuple[float, float]] = field(default_factory=dict)
+    keep_float: dict[str, str] = field(default_factory=dict)
+    share_ratio: float = 4.0
+
+    def rule_for(self, op: str, rank: int) -> OpRule | None:
+        """The rule for operator ``op`` whose first input has ``rank`` dimensions."""
+        return next((r for r in self.rules if op in r.ops and r.min_rank <= rank <= r.max_rank), None)

@@ -1,0 +1,62 @@
+"""What is known about a chip, as data. Torch-free, so that listing targets is instant."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from fxc.compiler.quant import QuantScheme
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the target's toolchain accepts.
+
+    Attributes:
+        max_rank: highest tensor rank, ``None`` for no limit.
+        static_shapes: whether every dimension must be a number.
+        dtypes: tensor dtypes that may appear, by name.
+    """
+
+    max_rank: int | None = None
+    static_shapes: bool = False
+    dtypes: tuple[str, ...] = ("float32", "float16", "bfloat16", "int64", "int32", "int8", "uint8", "bool")
+
+
+@dataclass(frozen=True)
+class Target:
+    """One ``<device>-<precision>``.
+
+    Attributes:
+        name: ``"cpu-int8"``.
+        device: what the file runs on, in words.
+        precision: ``"int8"``, ``"fp32"``, ``"bf16"``, …
+        backend: the room under ``backends/`` that emits and runs it.
+        format: the file format it ends in.
+        toolchain: package that writes or runs the file, and ``extra``, the pip extra that installs it.
+        scheme: quantization scheme, ``None`` for a float target.
+        opset: ONNX opset that is emitted, where the format is ONNX.
+        options: what the backend alone understands (inference precision, …); plain data.
+        host: what this host can do with the file: ``"executed"``, ``"simulated"`` or ``"emitted"``.
+        channel_multiple: widths that are a multiple of this run best.
+        notes: one line for ``fxc targets``.
+    """
+
+    name: str
+    device: str
+    precision: str
+    backend: str
+    format: str
+    toolchain: str
+    extra: str
+    scheme: QuantScheme | None = None
+    limits: Limits = field(default_factory=Limits)
+    opset: int = 17
+    options: dict[str, str] = field(default_factory=dict)
+    host: str = "executed"
+    channel_multiple: int = 1
+    notes: str = ""
+
+    @property
+    def quantized(self) -> bool:
+        """Whether programs for this target are quantized."""
+        return self.scheme is not None
