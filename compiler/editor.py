@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, fx
 
 from fxc.compiler.errors import PassError
-from fxc.compiler.origin import Origin, derive, identifier, set_origin
+from fxc.compiler.origin import Origin, derive, identifier, label_of, origin_of, set_origin
 from fxc.compiler.program import OWN_STATE, Note, Program, attributes_used
 
 
@@ -114,6 +114,33 @@ class Editor:
         node.meta["val"] = self._mode.from_tensor(tensor.detach(), static_shapes=True)
         self.modified = True
 
+    def retarget(
+        self,
+        node: fx.Node,
+        target: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any] | None = None,
+        *,
+        val: Any = None,
+    ) -> None:
+        """Let ``node`` compute the same value by another operator or other arguments; its name and origin stay.
+
+        Args:
+            target: an ATen or fxc operator overload.
+            args, kwargs: nodes and literals.
+            val: the fake value if it differs from the old one, as for an operator that returned a tuple before.
+        """
+        node.target, node.args, node.kwargs = target, args, kwargs or {}
+        if val is not None:
+            node.meta["val"] = val
+        self.modified = True
+
+    def absorb(self, node: fx.Node, *others: fx.Node) -> None:
+        """Record that ``node`` now also does the work of ``others``; its label stays its own."""
+        origin = origin_of(node)
+        layers = derive((node, *others), self.made_by).layers
+        set_origin(node, replace(origin, layers=layers))
+
     def replace(self, old: fx.Node, new: fx.Node) -> None:
         """Let every user of ``old`` read ``new``, and erase ``old``."""
         old.replace_all_uses_with(new)
@@ -124,10 +151,17 @@ class Editor:
         self.graph.erase_node(node)
         self.modified = True
 
+    def sweep(self) -> int:
+        """Remove every ``call_function`` node whose value nothing reads and that has no effect; how many went."""
+        count = 0
+        for node in reversed(list(self.graph.nodes)):
+            if node.op == "call_function" and not node.users and not has_effect(node.target):
+                self.erase(node)
+                count += 1
+        return count
+
     def note(self, text: str, *, kind: str = "info", node: fx.Node | None = None) -> None:
         """Record something for the report."""
-        from fxc.compiler.origin import label_of
-
         self.notes.append(Note(kind, text, label_of(node) if node is not None else None, self.made_by))
 
     def finish(self, **changes: Any) -> Program:
@@ -144,6 +178,12 @@ class Editor:
         except RuntimeError as error:
             raise PassError(f"{self.made_by} left a malformed graph: {error}") from error
         return replace(self.program, graph_module=_graph_module(self.tensors, self.graph), **changes)
+
+
+def has_effect(target: Any) -> bool:
+    """Whether calling ``target`` does more than return a value: its schema mutates, or it returns nothing."""
+    schema = getattr(target, "_schema", None)
+    return schema is not None and (schema.is_mutable or not schema.returns)
 
 
 def _graph_module(tensors: dict[str, Tensor], graph: fx.Graph) -> fx.GraphModule:

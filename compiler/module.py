@@ -51,10 +51,16 @@ class ProgramModule(nn.Module):
 def _live_training_flag(graph_module: fx.GraphModule) -> fx.GraphModule:
     graph = fx.Graph()
     graph.output(graph.graph_copy(graph_module.graph, {}))
-    nodes = [n for n in graph.nodes if n.op == "call_function" and n.target in _TRAINING_ARGUMENT]
+    nodes = [n for n in graph.nodes if n.op == "call_function" and _switches(n)]
     if nodes:
         with graph.inserting_before(next(iter(graph.nodes))):
             flag = graph.get_attr("training")
         for node in nodes:
             node.update_arg(_TRAINING_ARGUMENT[node.target], flag)
     return fx.GraphModule(graph_module, graph)
+
+
+def _switches(node: fx.Node) -> bool:
+    """Whether ``train()`` concerns the node: one that trains even in inference mode stays as the model has it."""
+    place = _TRAINING_ARGUMENT.get(node.target)  # type: ignore[arg-type]
+    return place is not None and node.args[place] is False

@@ -99,14 +99,17 @@ def pass_text(value: Pass) -> str:
     options = []
     for f in dataclasses.fields(value):
         option = getattr(value, f.name)
-        if f.default is dataclasses.MISSING or option != f.default:
+        if not f.compare:  # data handed to the pass, not an option of it
+            continue
+        default = f.default_factory() if f.default_factory is not dataclasses.MISSING else f.default
+        if option != default:
             options.append(f"{f.name}={_value_text(option)}")
     return f"{value.name}{{{','.join(options)}}}"
 
 
 def _value_text(value: object) -> str:
-    if isinstance(value, Pass):
-        return value.text()
+    if callable(text := getattr(value, "text", None)):
+        return str(text())
     if isinstance(value, (tuple, list, frozenset)):
         items = sorted(map(_value_text, value)) if isinstance(value, frozenset) else map(_value_text, value)
         return f"[{','.join(items)}]"

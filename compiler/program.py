@@ -97,6 +97,8 @@ class Program:
         facts: names of properties that hold (``"canonical"``), set by passes and required by others.
         history: text form of every pass that modified the program.
         example_inputs: flat tensors that fit ``inputs``, used to check promises.
+        frozen_outputs: results that are no tensors (``None``, numbers), by their flat position in the model's result;
+            neither ``outputs`` nor the graph has them, :meth:`unflatten` puts them back.
     """
 
     graph_module: fx.GraphModule
@@ -110,6 +112,7 @@ class Program:
     facts: frozenset[str] = frozenset()
     history: tuple[str, ...] = ()
     example_inputs: tuple[Tensor, ...] = ()
+    frozen_outputs: Mapping[int, Any] = field(default_factory=dict)
 
     @property
     def graph(self) -> fx.Graph:
@@ -174,7 +177,10 @@ class Program:
 
     def unflatten(self, outputs: tuple[Any, ...]) -> Any:
         """The model's own output structure around flat outputs."""
-        return pytree.tree_unflatten(list(outputs), self.out_spec)
+        leaves = list(outputs)
+        for place in sorted(self.frozen_outputs):
+            leaves.insert(place, self.frozen_outputs[place])
+        return pytree.tree_unflatten(leaves, self.out_spec)
 
     def module(self) -> nn.Module:
         """An ordinary trainable module with the model's parameter names; it shares this program's parameters."""

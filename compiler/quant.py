@@ -77,26 +77,32 @@ class OpRule:
 
     Attributes:
         ops: canonical operator names, ``"conv2d"``: the packet names of ATen after canonicalization.
-        inputs: spec of the data inputs (``None``: left in float).
+        kind: when the operator runs on integers. ``"mac"``: always. ``"join"``: when every data operand comes from an
+            integer producer (a residual add between convolutions, not one between float normalisations).
+            ``"follow"``: when its input is integer and no other reader needs that input in float.
+        inputs: spec of the data inputs.
+        inputs_after: producer's operator name to the spec used instead of ``inputs``.
         weight: spec of a constant weight, per channel along ``axis``.
-        output: spec of the output; with activation fusion it applies after the fused activation.
         bias: ``"int32"`` behind a dequantize with scale ``s_x * s_w``, or ``"float"``.
+        output: spec that the output (after fused activations) always gets; ``None``: where a reader wants it.
         share: input and output carry one scale (max-pool, reshape, concat).
         fuses: activation operators that may sit between this operator and its output's quantizer.
-        min_rank, max_rank: ranks of the first input this rule holds for.
-        signed_inputs: use the signed symmetric spec when the input's values are signed.
+        yields: the output counts as integer for the joins and followers that read it.
+        min_rank, max_rank: ranks of the first input that this rule holds for.
     """
 
     ops: tuple[str, ...]
+    kind: Literal["mac", "join", "follow"] = "mac"
     inputs: QuantSpec | None = None
+    inputs_after: dict[str, QuantSpec] = field(default_factory=dict)
     weight: QuantSpec | None = None
-    output: QuantSpec | None = None
     bias: Literal["int32", "float"] = "float"
+    output: QuantSpec | None = None
     share: bool = False
     fuses: tuple[str, ...] = ()
+    yields: bool = True
     min_rank: int = 0
     max_rank: int = 99
-    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -116,6 +122,10 @@ class QuantScheme:
     fixed_output: dict[str, tuple[float, float]] = field(default_factory=dict)
     keep_float: dict[str, str] = field(default_factory=dict)
     share_ratio: float = 4.0
+
+    def text(self) -> str:
+        """The name, for a pass's text form."""
+        return self.name
 
     def rule_for(self, op: str, rank: int) -> OpRule | None:
         """The rule for operator ``op`` whose first input has ``rank`` dimensions."""

@@ -50,14 +50,12 @@ class RewritePass(Pass):
 
     def apply(self, program: Program) -> PassResult:
         """One walk over the nodes; O(nodes x rules anchored at their operator)."""
-        if not any(
-            n.target in by_anchor
-            for by_anchor in [_by_anchor(self.rule_table())]
-            for n in program.graph.nodes
-        ):
+        rules = self.rule_table()
+        anchors = {anchor for rule in rules for anchor in rule.anchors}
+        if not any(node.target in anchors for node in program.graph.nodes):
             return PassResult(program, modified=False)
         editor = Editor(program, self.name)
-        apply_rules(editor, self.rule_table())
+        apply_rules(editor, rules)
         self.after(editor)
         if not editor.modified:
             return PassResult(program, modified=False, notes=tuple(editor.notes))

@@ -1,1 +1,57 @@
-"""fxc: a torch.fx graph compiler for edge chips."""
+"""fxc takes a PyTorch vision model to an edge chip, with proof at every step that the numbers still hold.
+
+    artifact = fxc.compile(model, target="cpu-int8", calibration_data=loader)
+    artifact.save("build/model")
+    y = artifact(x)
+
+Importing this module imports no torch; the first use of a name does what it needs.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fxc.api import capture, compile, lint, load
+    from fxc.catalogue import targets
+    from fxc.compiler.artifact import Artifact
+    from fxc.compiler.config import QuantConfig
+    from fxc.compiler.errors import FxcError
+    from fxc.compiler.program import Program
+
+__version__ = "0.1.0"
+
+_WHERE = {
+    "compile": "fxc.api",
+    "capture": "fxc.api",
+    "lint": "fxc.api",
+    "load": "fxc.api",
+    "targets": "fxc.catalogue",
+    "Artifact": "fxc.compiler.artifact",
+    "QuantConfig": "fxc.compiler.config",
+    "Program": "fxc.compiler.program",
+    "FxcError": "fxc.compiler.errors",
+}
+
+__all__ = [
+    "Artifact",
+    "FxcError",
+    "Program",
+    "QuantConfig",
+    "capture",
+    "compile",
+    "lint",
+    "load",
+    "targets",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'fxc' has no attribute {name!r}")
+    return getattr(importlib.import_module(_WHERE[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -1,0 +1,49 @@
+# make demo, make test: each works alone on a fresh clone. The environment is made once and used again.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+BIN := .venv/bin
+READY := .venv/.ready-test
+READY_DEV := .venv/.ready-dev
+# One torch thread per worker: two workers on two cores are faster than two threads that wait for each other.
+WORKERS ?= logical
+ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+SOURCES := compiler passes backends kernels tools tests
+
+.PHONY: help demo test lint format types bench zoo clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+
+demo: $(READY)  ## train, compile, run and measure a small net on handwritten digits
+	$(BIN)/python -m fxc.tools.demo
+
+test: $(READY)  ## everything that a change must not break
+	$(ONE_THREAD) $(BIN)/python -m pytest --numprocesses=$(WORKERS) --maxprocesses=8 --dist=worksteal $(PYTEST)
+
+lint: $(READY_DEV)  ## style, formatting and layout guards
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(ONE_THREAD) $(BIN)/python -m pytest -q tests/house
+
+format: $(READY_DEV)  ## rewrite the sources in the house's format
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+
+types: $(READY_DEV)  ## type-check an installed wheel
+	.ci/types
+
+bench: $(READY)  ## the speed of single pieces (pytest-benchmark)
+	$(ONE_THREAD) $(BIN)/python -m pytest --benchmark-only --benchmark-enable $(PYTEST)
+
+clean:  ## remove the environment and everything that was built
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+
+$(READY): pyproject.toml constraints.txt .ci/environment
+	.ci/environment test
+	touch $@
+
+$(READY_DEV): pyproject.toml constraints.txt .ci/environment
+	.ci/environment dev
+	touch $(READY) $@

@@ -1,0 +1,82 @@
+"""``Lowering``: one record per operator, which lowers a node and answers whether it can be lowered."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, TypeAlias
+
+from fxc.backends.onnx.writer import Tensor, Unlowerable, Writer
+
+Result: TypeAlias = Tensor | tuple[Tensor | None, ...]
+"""One tensor, or one per result of an operator that has several (``None``: that result has no lowering)."""
+
+_NO_MEANING = frozenset(
+    {
+        "layout", "device", "pin_memory", "memory_format", "non_blocking", "copy",
+        "cudnn_enabled", "cudnn_enable", "momentum", "sparse_grad", "requires_grad",
+    }
+)  # fmt: skip
+"""Schema arguments that say nothing about the values of a forward pass outside training."""
+
+
+@dataclass(frozen=True)
+class Lowering:
+    """How one operator overload becomes ONNX.
+
+    Attributes:
+        target: the operator overload.
+        build: ``build(writer, **arguments) -> tensor(s)``; its parameters after the first are a choice of the
+            schema's own argument names. It raises :class:`Unlowerable` where it must decline.
+        parameters: the arguments that ``build`` takes.
+    """
+
+    target: Any
+    build: Callable[..., Result]
+    parameters: frozenset[str]
+
+    def __call__(self, writer: Writer, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Result:
+        """Write the node.
+
+        Args:
+            args, kwargs: of the FX node, with nodes replaced by tensors or sizes.
+
+        Raises:
+            Unlowerable: with the reason.
+        """
+        return self.build(writer, **self._bind(args, kwargs))
+
+    def _bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        bound: dict[str, Any] = {}
+        for position, argument in enumerate(self.target._schema.arguments):
+            default = argument.default_value
+            value = args[position] if position < len(args) else kwargs.get(argument.name, default)
+            if argument.name in self.parameters:
+                bound[argument.name] = value
+            elif argument.name not in _NO_MEANING and not _same(value, default):
+                raise Unlowerable(f"argument {argument.name}={value!r} has no lowering")
+        return bound
+
+
+def lowerings(functions: Mapping[Any, Callable[..., Result]]) -> Mapping[Any, Lowering]:
+    """Records for ``functions``, by operator overload.
+
+    Raises:
+        TypeError: a function takes an argument that its operator's schema does not have.
+    """
+    return MappingProxyType({target: _record(target, build) for target, build in functions.items()})
+
+
+def _record(target: Any, build: Callable[..., Result]) -> Lowering:
+    names = list(inspect.signature(build).parameters)[1:]
+    known = {argument.name for argument in target._schema.arguments}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise TypeError(f"{build.__name__} takes {unknown}, which {target} does not have: {sorted(known)}")
+    return Lowering(target, build, frozenset(names))
+
+
+def _same(value: Any, default: Any) -> bool:
+    return value is default or (type(value) is type(default) and bool(value == default))

@@ -1,0 +1,120 @@
+"""Linear layers, matrix products and attention."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import onnx_graphsurgeon as gs
+import torch
+
+from fxc.backends.onnx.lowering import lowerings
+from fxc.backends.onnx.writer import Scalar, Tensor, Writer
+
+aten = torch.ops.aten
+
+
+def linear(g: Writer, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Gemm on rank 2; above, x @ weightᵀ + bias: the form that runtimes run in integers when it is quantized."""
+    if len(input.shape) == 2 and len(weight.shape) == 2:
+        operands = (weight,) if bias is None else (weight, bias)
+        return g.op("Gemm", input, *operands, transB=1)
+    product = g.op("MatMul", input, _transposed(g, weight))
+    return product if bias is None else g.op("Add", product, bias)
+
+
+def _transposed(g: Writer, weight: Tensor) -> Tensor:
+    """weightᵀ; of a constant or of constant codes behind a DequantizeLinear without a node in the file."""
+    if len(weight.shape) < 2:
+        return weight
+    source = weight.inputs[0] if weight.inputs else None
+    if source is None or source.op != "DequantizeLinear" or not isinstance(source.inputs[0], gs.Constant):
+        return g.transpose(weight, [1, 0])
+    codes, *numbers = source.inputs
+    axis = {"axis": 1 - source.attrs["axis"] % 2} if "axis" in source.attrs else {}
+    return g.op("DequantizeLinear", g.transpose(codes, [1, 0]), *numbers, **axis)
+
+
+def matmul(g: Writer, self: Tensor, other: Tensor) -> Tensor:
+    return g.op("MatMul", self, other)
+
+
+def mm(g: Writer, self: Tensor, mat2: Tensor) -> Tensor:
+    return g.op("MatMul", self, mat2)
+
+
+def mv(g: Writer, self: Tensor, vec: Tensor) -> Tensor:
+    return g.op("MatMul", self, vec)
+
+
+def dot(g: Writer, self: Tensor, tensor: Tensor) -> Tensor:
+    return g.op("MatMul", self, tensor)
+
+
+def addmm(g: Writer, self: Tensor, mat1: Tensor, mat2: Tensor, beta: Scalar, alpha: Scalar) -> Tensor:
+    return g.op("Gemm", mat1, mat2, self, alpha=float(alpha), beta=float(beta))
+
+
+def baddbmm(g: Writer, self: Tensor, batch1: Tensor, batch2: Tensor, beta: Scalar, alpha: Scalar) -> Tensor:
+    product = g.op("MatMul", batch1, batch2)
+    product = product if alpha == 1 else g.op("Mul", product, g.constant(alpha))
+    return g.op("Add", self if beta == 1 else g.op("Mul", self, g.constant(beta)), product)
+
+
+def outer(g: Writer, self: Tensor, vec2: Tensor) -> Tensor:
+    return g.op("Mul", g.unsqueeze(self, 1), g.unsqueeze(vec2, 0))
+
+
+def einsum(g: Writer, equation: str, tensors: list[Tensor]) -> Tensor:
+    return g.op("Einsum", *tensors, equation=equation)
+
+
+def attention(
+    g: Writer,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None,
+    dropout_p: float,
+    is_causal: bool,
+    scale: float | None,
+) -> Tensor:
+    """softmax(q·kᵀ·scale + mask)·v"""
+    if dropout_p:
+        g.refuse(f"attention with dropout {dropout_p} is random: call eval() before compiling")
+    factor = 1 / math.sqrt(g.known(query, -1)) if scale is None else scale
+    rank = len(key.shape)
+    keys = g.op("Transpose", key, perm=[*range(rank - 2), rank - 1, rank - 2])
+    scores = g.op("MatMul", g.op("Mul", query, g.constant(factor)), keys)
+    mask = _causal(g, query, key) if is_causal else _additive(g, attn_mask)
+    scores = scores if mask is None else g.op("Add", scores, mask)
+    return g.op("MatMul", g.op("Softmax", scores, axis=-1), value)
+
+
+def _causal(g: Writer, query: Tensor, key: Tensor) -> Tensor:
+    shape = (g.known(query, -2), g.known(key, -2))
+    return g.constant(np.where(np.tril(np.ones(shape, bool)), 0, -np.inf).astype(g.dtype))
+
+
+def _additive(g: Writer, mask: Tensor | None) -> Tensor | None:
+    """A boolean mask lets through where it is true."""
+    if mask is None or mask.dtype != np.bool_:
+        return mask
+    return g.op("Where", mask, g.constant(0.0), g.constant(-math.inf))
+
+
+LOWERINGS = lowerings(
+    {
+        aten.linear.default: linear,
+        aten.matmul.default: matmul,
+        aten.mm.default: mm,
+        aten.bmm.default: mm,
+        aten.mv.default: mv,
+        aten.dot.default: dot,
+        aten.addmm.default: addmm,
+        aten.baddbmm.default: baddbmm,
+        aten.outer.default: outer,
+        aten.einsum.default: einsum,
+        aten.scaled_dot_product_attention.default: attention,
+    }
+)

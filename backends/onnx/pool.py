@@ -1,0 +1,212 @@
+"""Pooling. ONNX pools are written in floor mode with explicit pads: opsets disagree about what ceil mode means."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+
+from fxc.backends.onnx.conv import spread
+from fxc.backends.onnx.dtypes import Array
+from fxc.backends.onnx.lowering import lowerings
+from fxc.backends.onnx.writer import Tensor, Writer
+
+aten = torch.ops.aten
+
+
+def max_pool(
+    g: Writer,
+    self: Tensor,
+    kernel_size: list[int],
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    ceil_mode: bool,
+) -> Tensor:
+    rank = _spatial_rank(g, self, kernel_size)
+    kernel, dilation = spread(kernel_size, rank), spread(dilation, rank)
+    stride = spread(stride or kernel, rank)
+    pads = _pads(g, self, kernel, stride, spread(padding, rank), dilation, ceil_mode)
+    attributes = {"kernel_shape": kernel, "strides": stride, "pads": pads, "dilations": dilation}
+    return _batched(g, self, rank, lambda x: g.op("MaxPool", x, **attributes))
+
+
+def avg_pool(
+    g: Writer,
+    self: Tensor,
+    kernel_size: list[int],
+    stride: list[int],
+    padding: list[int],
+    ceil_mode: bool,
+    count_include_pad: bool,
+) -> Tensor:
+    rank = _spatial_rank(g, self, kernel_size)
+    kernel = spread(kernel_size, rank)
+    stride, padding = spread(stride or kernel, rank), spread(padding, rank)
+    pads = _pads(g, self, kernel, stride, padding, [1] * rank, ceil_mode)
+    counted = count_include_pad and any(padding)
+    # Windows that ceil mode lets hang over the padding count only what lies inside it: so where padding counts, it is
+    # written as zeros of the data, and the overhang as pads that do not count.
+    explicit = counted and pads[rank:] != padding
+
+    def build(x: Tensor) -> Tensor:
+        if explicit:
+            zeros = g.ints([0, 0, *padding, 0, 0, *padding])
+            x = g.op("Pad", x, zeros, mode="constant")
+        rest = [p - q for p, q in zip(pads, padding * 2)] if explicit else pads
+        return g.op(
+            "AveragePool",
+            x,
+            kernel_shape=kernel,
+            strides=stride,
+            pads=rest,
+            count_include_pad=int(counted and not explicit),
+        )
+
+    return _batched(g, self, rank, build)
+
+
+def avg_pool_divisor(
+    g: Writer,
+    self: Tensor,
+    kernel_size: list[int],
+    stride: list[int],
+    padding: list[int],
+    ceil_mode: bool,
+    count_include_pad: bool,
+    divisor_override: int | None,
+) -> Tensor:
+    if divisor_override is None:
+        return avg_pool(g, self, kernel_size, stride, padding, ceil_mode, count_include_pad)
+    if ceil_mode:
+        g.refuse("divisor_override together with ceil_mode has no lowering")
+    mean = avg_pool(g, self, kernel_size, stride, padding, False, True)
+    rank = _spatial_rank(g, self, kernel_size)
+    window = int(np.prod(spread(kernel_size, rank)))
+    return g.op("Mul", mean, g.constant(window / divisor_override))
+
+
+def adaptive_avg_pool(g: Writer, self: Tensor, output_size: Sequence[int]) -> Tensor:
+    """GlobalAveragePool for size one, AveragePool where sizes divide, else one matrix product per dimension."""
+    rank = len(output_size)
+    if all(size == 1 for size in output_size):
+        return _batched(g, self, rank, lambda x: g.op("GlobalAveragePool", x))
+    kernel = _even_windows(g, self, output_size)
+    if kernel is None:
+        return _average_by_product(g, self, output_size)
+    if all(k == 1 for k in kernel):
+        return self
+    attributes = {"kernel_shape": kernel, "strides": kernel}
+    return _batched(g, self, rank, lambda x: g.op("AveragePool", x, **attributes))
+
+
+def max_pool_with_indices(
+    g: Writer,
+    self: Tensor,
+    kernel_size: list[int],
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    ceil_mode: bool,
+) -> tuple[Tensor, None]:
+    """The values; the indices have no lowering."""
+    return max_pool(g, self, kernel_size, stride, padding, dilation, ceil_mode), None
+
+
+def adaptive_max_pool(g: Writer, self: Tensor, output_size: Sequence[int]) -> tuple[Tensor, None]:
+    """The values; the indices have no lowering."""
+    rank = len(output_size)
+    if all(size == 1 for size in output_size):
+        pooled = _batched(g, self, rank, lambda x: g.op("GlobalMaxPool", x))
+        return pooled, None
+    kernel = _even_windows(g, self, output_size)
+    if kernel is None:
+        g.refuse(f"an adaptive max pool from {list(self.shape[-rank:])} to {list(output_size)}: sizes must divide")
+    attributes = {"kernel_shape": kernel, "strides": kernel}
+    pooled = _batched(g, self, rank, lambda x: g.op("MaxPool", x, **attributes))
+    return pooled, None
+
+
+def _spatial_rank(g: Writer, x: Tensor, kernel: list[int]) -> int:
+    return len(kernel) if len(kernel) > 1 else len(x.shape) - 2
+
+
+def _batched(g: Writer, x: Tensor, rank: int, build: Callable[[Tensor], Tensor]) -> Tensor:
+    """Give ``build`` an input with batch and channel dimensions."""
+    if len(x.shape) == rank + 2:
+        return build(x)
+    return g.squeeze(build(g.unsqueeze(x, 0)), 0)
+
+
+def _pads(
+    g: Writer,
+    x: Tensor,
+    kernel: list[int],
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    ceil_mode: bool,
+) -> list[int]:
+    """Begin and end pads with which floor mode gives PyTorch's output size."""
+    if not ceil_mode:
+        return padding * 2
+    rank, ends = len(kernel), []
+    for i in range(rank):
+        size, out = g.known(x, i - rank), g.shape[i - rank]
+        reach = (int(out) - 1) * stride[i] + dilation[i] * (kernel[i] - 1) + 1
+        ends.append(max(reach - size - padding[i], padding[i]))
+    return padding + ends
+
+
+def _even_windows(g: Writer, x: Tensor, output_size: Sequence[int]) -> list[int] | None:
+    rank = len(output_size)
+    sizes = [g.known(x, i - rank) for i in range(rank)]
+    if any(size % out for size, out in zip(sizes, output_size)):
+        return None
+    return [size // out for size, out in zip(sizes, output_size)]
+
+
+def _average_by_product(g: Writer, x: Tensor, output_size: Sequence[int]) -> Tensor:
+    rank, last = len(output_size), len(x.shape) - 1
+    for i, out in enumerate(output_size):
+        matrix = _averaging_matrix(g.known(x, i - rank), out)
+        axis = last - rank + 1 + i
+        order = [d for d in range(last + 1) if d != axis] + [axis]
+        back = [order.index(d) for d in range(last + 1)]
+        turned = x if axis == last else g.op("Transpose", x, perm=order)
+        product = g.op("MatMul", turned, g.constant(matrix.T.astype(g.dtype)))
+        shape = (*x.shape[:axis], out, *x.shape[axis + 1 :])
+        x = product if axis == last else g.op("Transpose", product, perm=back)
+        x.shape = shape
+    return x
+
+
+def _averaging_matrix(size: int, out: int) -> Array:
+    """``[out, size]``: row i averages the elements floor(i·size/out) … ceil((i+1)·size/out)."""
+    matrix = np.zeros((out, size))
+    for i in range(out):
+        low, high = i * size // out, -(-(i + 1) * size // out)
+        matrix[i, low:high] = 1 / (high - low)
+    return matrix
+
+
+LOWERINGS = lowerings(
+    {
+        aten.max_pool1d.default: max_pool,
+        aten.max_pool2d.default: max_pool,
+        aten.max_pool3d.default: max_pool,
+        aten.max_pool2d_with_indices.default: max_pool_with_indices,
+        aten.max_pool3d_with_indices.default: max_pool_with_indices,
+        aten.avg_pool1d.default: avg_pool,
+        aten.avg_pool2d.default: avg_pool_divisor,
+        aten.avg_pool3d.default: avg_pool_divisor,
+        aten.adaptive_avg_pool1d.default: adaptive_avg_pool,
+        aten.adaptive_avg_pool2d.default: adaptive_avg_pool,
+        aten.adaptive_avg_pool3d.default: adaptive_avg_pool,
+        aten._adaptive_avg_pool2d.default: adaptive_avg_pool,
+        aten.adaptive_max_pool1d.default: adaptive_max_pool,
+        aten.adaptive_max_pool2d.default: adaptive_max_pool,
+        aten.adaptive_max_pool3d.default: adaptive_max_pool,
+    }
+)

@@ -1,0 +1,91 @@
+"""Measurements that back the report: SQNR, per layer and at the outputs, of two programs or of a file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from fxc.compiler.program import Program
+
+
+def sqnr_db(reference: Tensor, other: Tensor) -> float | None:
+    """Signal to quantization-noise ratio in dB, ``20 log10(‖a‖ / ‖a - b‖)``.
+
+    Returns:
+        ``None`` if the reference vanishes (no statement is possible); 200 for equality.
+    """
+    a, b = reference.detach().double().flatten(), other.detach().double().flatten()
+    signal, noise = float(a.norm()), float((a - b).norm())
+    if signal < 1e-20 or not math.isfinite(signal):
+        return None
+    if not math.isfinite(noise):
+        return -200.0
+    return min(200.0, 20.0 * math.log10(signal / noise)) if noise > 0 else 200.0
+
+
+def record(program: Program, names: Iterable[str], inputs: tuple[Tensor, ...]) -> dict[str, Tensor]:
+    """Values of the named nodes in one run; names that the graph does not have are left out."""
+    recorder = _Recorder(program.graph_module, frozenset(names))
+    with torch.no_grad():
+        recorder.run(*inputs, enable_io_processing=False)
+    return recorder.values
+
+
+class _Recorder(fx.Interpreter):
+    def __init__(self, graph_module: fx.GraphModule, names: frozenset[str]):
+        super().__init__(graph_module)
+        self.names = names
+        self.values: dict[str, Tensor] = {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        result = super().run_node(n)
+        if n.name in self.names:
+            self.values[n.name] = result
+        return result
+
+
+@dataclass(frozen=True)
+class OutputProof:
+    """How far one output is from the float program's.
+
+    Attributes:
+        name: of the output.
+        graph_db: SQNR of the quantized graph, run in PyTorch.
+        file_db: SQNR of the emitted file, read back from disk and run on this host.
+    """
+
+    name: str
+    graph_db: float | None
+    file_db: float | None
+
+    @property
+    def lost_db(self) -> float:
+        """How much worse the file is than the graph it was made from; negative if it is better."""
+        if self.graph_db is None or self.file_db is None:
+            return 0.0
+        return self.graph_db - self.file_db
+
+
+def compare_outputs(
+    program: Program, reference: tuple[Tensor, ...], graph: tuple[Tensor, ...], file: tuple[Tensor, ...]
+) -> list[OutputProof]:
+    """One :class:`OutputProof` per output that is a float tensor."""
+    rows = []
+    for spec, a, b, c in zip(program.outputs, reference, graph, file):
+        if a.is_floating_point():
+            rows.append(OutputProof(spec.name, sqnr_db(a, b), sqnr_db(a, c)))
+    return rows
+
+
+def layer_sqnr(
+    float_program: Program, quantized: Program, names: list[str], inputs: tuple[Tensor, ...]
+) -> dict[str, float | None]:
+    """SQNR of each named node's value in the quantized program against the float one."""
+    want = record(float_program, names, inputs)
+    got = record(quantized, names, inputs)
+    return {name: sqnr_db(want[name], got[name]) for name in names if name in want and name in got}

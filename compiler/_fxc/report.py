@@ -1,0 +1,182 @@
+"""The report of a compile, as plain data. No clock and no path in it: two equal compiles give equal bytes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import fx
+
+from fxc import proof
+from fxc.compiler.backend import Kernel
+from fxc.compiler.macs import macs
+from fxc.compiler.origin import label_of, op_name
+from fxc.compiler.program import Program, attributes_used
+from fxc.compiler.qdq import DEQUANTIZE, DEQUANTIZE_TENSOR
+
+if TYPE_CHECKING:
+    from fxc.driver import Finished
+
+FORMAT = 1
+_WARN_DB = 1.0
+"""A file that is this much further from float than its graph gets a warning."""
+
+
+def build_report(done: Finished) -> dict[str, Any]:
+    """Everything the report shows, from a finished compile."""
+    program, target = done.program, done.request.target
+    layers = layer_rows(done)
+    return {
+        "format": FORMAT,
+        "model": _model(done),
+        "target": {
+            "name": target.name,
+            "device": target.device,
+            "precision": target.precision,
+            "notes": target.notes,
+        },
+        "passes": _passes(done),
+        "notes": [vars(n) for n in program.notes if n.kind != "float"] + _warnings(done),
+        "calibration": _calibration(done),
+        "layers": layers,
+        "float_tensors": [
+            {"layer": n.layer, "reason": n.text}
+            for n in program.notes
+            if n.kind == "float" and target.quantized
+        ],
+        "accuracy": _accuracy(done),
+        "kernels": kernel_summary(done.kernels, done.float_program, done.emitted.tensors),
+        "size": _size(done),
+        "tools": dict(done.emitted.tools),
+    }
+
+
+def layer_rows(done: Finished) -> list[dict[str, Any]]:
+    """One row per conv, linear and matmul: int8 or float, its share of the work, and its SQNR."""
+    program, reference = done.program, done.float_program
+    heavy = [n for n in program.graph.nodes if macs(n) > 0]
+    noise: dict[str, float | None] = {}
+    if done.request.target.quantized:
+        noise = proof.layer_sqnr(reference, program, [n.name for n in heavy], done.data.samples)
+    reasons = {n.layer: n.text for n in program.notes if n.kind == "float"}
+    return [_layer_row(n, noise.get(n.name), reasons) for n in heavy]
+
+
+def _layer_row(node: fx.Node, noise: float | None, reasons: dict[str | None, str]) -> dict[str, Any]:
+    source = node.args[0]
+    quantized = all(isinstance(a, fx.Node) and a.target in DEQUANTIZE for a in node.args[:2])
+    row: dict[str, Any] = {
+        "layer": label_of(node),
+        "op": op_name(node),
+        "macs": macs(node),
+        "quantized": quantized,
+        "reason": None if quantized else reasons.get(label_of(node)),
+        "sqnr_db": None if noise is None else round(noise, 2),
+    }
+    if quantized and isinstance(source, fx.Node) and source.target is DEQUANTIZE_TENSOR:
+        row.update(scale=source.args[1], zero_point=source.args[2], dtype=_code_dtype(source))
+    return row
+
+
+def _code_dtype(dequantize: fx.Node) -> str:
+    codes = dequantize.args[0]
+    assert isinstance(codes, fx.Node)
+    return str(codes.meta["val"].dtype).removeprefix("torch.")
+
+
+def kernel_summary(kernels: list[Kernel], program: Program, tensors: Any) -> dict[str, Any]:
+    """What the runtime said it will execute, and how many multiply-accumulates of it run on integers."""
+    work = {str(tensors.get(label_of(n), label_of(n))): macs(n) for n in program.graph.nodes if macs(n) > 0}
+    integer = {k.layer for k in kernels if k.integer}
+    covered, total = sum(m for name, m in work.items() if name in integer), sum(work.values())
+    return {
+        "integer": sum(k.integer for k in kernels),
+        "float": sum(not k.integer for k in kernels),
+        "macs": total,
+        "mac_coverage": covered / total if total else None,
+        "by_implementation": dict(sorted(Counter(f"{k.op} {k.implementation}" for k in kernels).items())),
+        "float_layers": sorted(name for name in work if name not in integer),
+    }
+
+
+def _model(done: Finished) -> dict[str, Any]:
+    program = done.float_program
+    tensors = attributes_used(program.graph_module)
+    return {
+        "name": program.name,
+        "parameters": sum(t.numel() for t in tensors.values()),
+        "macs": sum(macs(n) for n in program.graph.nodes),
+        "inputs": [{"name": i.name, "shape": list(i.shape), "dtype": i.dtype} for i in program.inputs],
+        "outputs": [{"name": o.name, "shape": list(o.shape), "dtype": o.dtype} for o in program.outputs],
+        "dynamic_batch": program.dynamic,
+    }
+
+
+def _passes(done: Finished) -> list[dict[str, Any]]:
+    drift = dict(done.instruments.verify.drift) if done.instruments.verify else {}
+    modified = set(done.program.history)
+    return [
+        {"pass": text, "modified": text in modified, "drift": drift.get(text)}
+        for text, _ in done.instruments.timer.seconds
+    ]
+
+
+def _calibration(done: Finished) -> dict[str, Any] | None:
+    if done.statistics is None:
+        return None
+    return {
+        "source": "data" if done.data.given else "synthesised",
+        "said": done.data.source,
+        "images": done.statistics.images,
+    }
+
+
+def _accuracy(done: Finished) -> dict[str, Any]:
+    return {
+        "outputs": [
+            {
+                "name": p.name,
+                "graph_db": _round(p.graph_db),
+                "file_db": _round(p.file_db),
+                "lost_db": round(p.lost_db, 2),
+            }
+            for p in done.proofs
+        ],
+        "samples": _rows(done),
+        "how": "measured on this host: the emitted file, read back from disk, against the float program",
+    }
+
+
+def _warnings(done: Finished) -> list[dict[str, Any]]:
+    notes = []
+    for p in done.proofs:
+        if p.graph_db is None:
+            text = f"output {p.name} of the float model is zero on the samples: its accuracy cannot be judged"
+            notes.append({"kind": "warning", "text": text, "layer": p.name, "by": "check"})
+        if p.lost_db > _WARN_DB:
+            text = f"the file's output {p.name} is {p.lost_db:.1f} dB further from float than the quantized graph's"
+            notes.append({"kind": "warning", "text": text, "layer": p.name, "by": "run"})
+    return notes
+
+
+def _size(done: Finished) -> dict[str, Any]:
+    float_bytes = sum(
+        t.numel() * t.element_size() for t in attributes_used(done.float_program.graph_module).values()
+    )
+    return {"float_weights_bytes": float_bytes, "files": list(done.emitted.files)}
+
+
+def _rows(done: Finished) -> int:
+    samples = done.data.samples
+    return int(samples[0].shape[0]) if samples and samples[0].dim() else prod([1])
+
+
+def _round(value: float | None) -> float | None:
+    return None if value is None else round(value, 2)
+
+
+def file_bytes(directory: Path, files: tuple[str, ...]) -> int:
+    """Size of the emitted files in bytes."""
+    return sum((directory / f).stat().st_size for f in files)

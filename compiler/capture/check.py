@@ -1,0 +1,68 @@
+"""The captured graph against the model itself, on the example inputs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.utils import _pytree as pytree
+
+from fxc.compiler.capture.explain import explain_call
+from fxc.compiler.capture.export import describe, inference
+from fxc.compiler.capture.inputs import Example
+from fxc.compiler.program import Program
+
+_TOLERANCE = 1e-4
+"""Relative Euclidean error between graph and model: fused and unfused attention differ by 1e-6."""
+
+
+def model_outputs(model: nn.Module, example: Example) -> list[Any]:
+    """Flat outputs of the model in inference mode, with seed 0; its buffers stay untouched.
+
+    Raises:
+        CaptureError: the model does not run on these inputs.
+    """
+    buffers = {name: value.clone() for name, value in model.named_buffers()}
+    with inference(model), torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        try:
+            result = functional_call(model, buffers, _copied(example.args), _copied(example.kwargs))
+        except Exception as error:
+            raise explain_call(error, model, describe(example)) from error
+    return pytree.tree_leaves(result)
+
+
+def disagreement(program: Program, expected: list[Any], example: Example) -> str | None:
+    """What differs between the program and the model's flat outputs; ``None`` if nothing does."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        try:
+            got = pytree.tree_leaves(program(*_copied(example.args), **_copied(example.kwargs)))
+        except RuntimeError as error:
+            return f"the graph fails: {str(error).splitlines()[0]}"
+    if len(got) != len(expected):
+        return f"the graph returns {len(got)} values, the model {len(expected)}"
+    for place, (value, wanted) in enumerate(zip(got, expected)):
+        said = _difference(value, wanted)
+        if said:
+            return f"output {place}: {said}"
+    return None
+
+
+def _copied(values: Any) -> Any:
+    """The same arguments in memory of their own: a model may write to its inputs."""
+    return pytree.tree_map(lambda v: v.detach().clone() if isinstance(v, Tensor) else v, values)
+
+
+def _difference(value: Any, wanted: Any) -> str | None:
+    if not isinstance(wanted, Tensor) or not isinstance(value, Tensor):
+        return None if type(value) is type(wanted) and value == wanted else f"{value!r} instead of {wanted!r}"
+    if value.shape != wanted.shape or value.dtype != wanted.dtype:
+        return f"{value.dtype}{list(value.shape)} instead of {wanted.dtype}{list(wanted.shape)}"
+    a, b = value.double().nan_to_num(), wanted.double().nan_to_num()
+    error = float((a - b).norm() / b.norm().clamp_min(1e-30))
+    if torch.equal(value.isnan(), wanted.isnan()) and (error <= _TOLERANCE or torch.equal(a, b)):
+        return None
+    return f"relative error {error:.2g}"

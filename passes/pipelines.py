@@ -1,0 +1,34 @@
+"""The pipelines that every target shares, as plain tuples of passes."""
+
+from __future__ import annotations
+
+from fxc.compiler.passbase import Pass
+from fxc.passes.canonicalize import Canonicalize
+from fxc.passes.constant_folding import ConstantFolding
+from fxc.passes.cse import CommonSubexpressions
+from fxc.passes.dead_code import DeadCode
+from fxc.passes.fold_batch_norm import FoldBatchNorm
+from fxc.passes.recompose import Recompose
+from fxc.passes.remove_dropout import RemoveDropout
+from fxc.passes.scale_shift import ScaleShift
+
+
+def canonical() -> tuple[Pass, ...]:
+    """One spelling for every operation; batch norm and dropout stay, so the program can still be trained."""
+    return (Canonicalize(), Recompose(), DeadCode())
+
+
+def optimize() -> tuple[Pass, ...]:
+    """What every target gains from, after anything that trains; numbers move by float rounding only."""
+    return (
+        *canonical(),
+        RemoveDropout(),
+        ConstantFolding(),
+        FoldBatchNorm(),
+        ScaleShift(),
+        # What dropout and folded constants stood between may merge now.
+        Canonicalize(),
+        Recompose(),
+        CommonSubexpressions(),
+        DeadCode(),
+    )

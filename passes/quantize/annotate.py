@@ -1,0 +1,299 @@
+"""Annotate: attach the target's quantization scheme, and the user's wishes, to the tensors of a program.
+
+Three walks. Forward: which operators could run on integers, and which outputs are integer by nature. Backward: which
+of the followers (pools, reshapes, joins) are worth it, because an integer operator reads their result. Forward again:
+hand out quantizers, one object per shared scale.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import ClassVar
+
+import torch
+from torch import fx
+
+from fxc.compiler.config import LayerConfig, QuantConfig, tuned
+from fxc.compiler.editor import Editor
+from fxc.compiler.errors import PassError, UsageError
+from fxc.compiler.macs import TRANSPOSED, WEIGHTED
+from fxc.compiler.origin import label_of, op_name, origin_of
+from fxc.compiler.passbase import EXACT, Pass, PassResult, Promise
+from fxc.compiler.program import Program
+from fxc.compiler.quant import OpRule, QuantScheme, QuantSpec
+from fxc.passes.quantize.annotation import NodeQuant, Quantizer, set_quant
+
+
+@dataclass(frozen=True)
+class Annotate(Pass):
+    """Attach quantization specs to tensors; the graph's operators do not change.
+
+    Options:
+        scheme: the target's quantization scheme.
+        config: the user's overrides.
+    """
+
+    name: ClassVar[str] = "annotate"
+    promise: ClassVar[Promise] = EXACT
+    ensures: ClassVar[frozenset[str]] = frozenset({"annotated"})
+    scheme: QuantScheme = field(default_factory=lambda: QuantScheme("none"))
+    config: QuantConfig = field(default_factory=QuantConfig)
+
+    def apply(self, program: Program) -> PassResult:
+        """Annotate a copy of the graph.
+
+        Raises:
+            UsageError: a pattern of the user's that matches no layer.
+        """
+        editor = Editor(program, self.name)
+        check_patterns(editor.graph, self.config)
+        walk = _Walk(editor, self.scheme, self.config)
+        walk.candidates()
+        walk.demand()
+        walk.assign()
+        return PassResult(editor.finish(), modified=True, notes=tuple(editor.notes))
+
+
+def layer_names(node: fx.Node) -> tuple[str, ...]:
+    """The names under which a user may mean this node: its label and the layers whose work it does."""
+    origin = origin_of(node)
+    return (origin.label, *origin.layers)
+
+
+def check_patterns(graph: fx.Graph, config: QuantConfig) -> None:
+    """Every pattern of the user's must name some layer.
+
+    Raises:
+        UsageError: with the nearest layer names.
+    """
+    names = {name for node in graph.nodes if node.op == "call_function" for name in layer_names(node)}
+    for pattern in config.patterns():
+        if not any(fnmatchcase(name, pattern) for name in names):
+            near = difflib.get_close_matches(pattern, names, n=3)
+            raise UsageError(
+                f"no layer matches {pattern!r}",
+                fix=f"did you mean {', '.join(sorted(near))}?"
+                if near
+                else "fxc inspect lists the layer names",
+            )
+
+
+class _Walk:
+    def __init__(self, editor: Editor, scheme: QuantScheme, config: QuantConfig):
+        self.editor, self.scheme = editor, scheme
+        self.nodes = [n for n in editor.graph.nodes if n.op == "call_function"]
+        self.layer: dict[fx.Node, LayerConfig] = {n: config.for_layer(layer_names(n)) for n in self.nodes}
+        self.rule: dict[fx.Node, OpRule] = {}
+        self.natural: dict[fx.Node, QuantSpec] = {}
+        self.fused: set[fx.Node] = set()
+        self.active: set[fx.Node] = set()
+        self.output: dict[fx.Node, Quantizer] = {}
+        self.edge: dict[tuple[fx.Node, QuantSpec], Quantizer] = {}
+
+    # -- first walk ---------------------------------------------------------------------------------------------
+
+    def candidates(self) -> None:
+        for node in self.editor.graph.nodes:
+            if node.op == "placeholder" and _is_float(node):
+                self.natural[node] = _first_spec(self.scheme)
+            elif node.op == "call_function" and node not in self.fused:
+                self._candidate(node)
+
+    def _candidate(self, node: fx.Node) -> None:
+        rule = self.scheme.rule_for(op_name(node), _rank(node))
+        reason = self._float_reason(node, rule)
+        if rule is None or (reason is not None and self.layer[node].keep_float is not True):
+            self._say_float(node, reason or "the target has no rule for it")
+            return
+        end = self._chain_end(node, rule)
+        if rule.yields:
+            self.natural[end] = rule.output or self._out_spec(node, rule)
+        if reason is not None:
+            self._say_float(node, reason)
+            return
+        self.rule[node] = rule
+
+    def _float_reason(self, node: fx.Node, rule: OpRule | None) -> str | None:
+        if self.layer[node].keep_float:
+            return "kept in float by the user"
+        if not _is_float(node):
+            return "not a float tensor"
+        if rule is None:
+            op = op_name(node)
+            return self.scheme.keep_float.get(
+                op, f"{op} computes in float on this target; its readers requantize"
+            )
+        if rule.kind == "mac" and rule.weight is not None:
+            return _weight_reason(node)
+        if rule.kind == "join":
+            return self._join_reason(node)
+        if rule.kind == "follow":
+            return self._follow_reason(node)
+        return None
+
+    def _join_reason(self, node: fx.Node) -> str | None:
+        operands = node.all_input_nodes
+        if any(n.op == "get_attr" for n in operands) or (len(operands) < 2 and op_name(node) != "cat"):
+            return "one operand is a constant: a scale and shift stay in float, readers requantize"
+        for operand in operands:
+            if operand not in self.natural:
+                return f"its operand {label_of(operand)} comes out of a float operator"
+        return None
+
+    def _follow_reason(self, node: fx.Node) -> str | None:
+        source = node.all_input_nodes[0]
+        if source not in self.natural:
+            return f"its input {label_of(source)} is a float tensor"
+        for reader in source.users:
+            if reader is not node and reader.op == "call_function" and self._reads_float(reader):
+                return f"{label_of(reader)} needs the same tensor in float"
+        return None
+
+    def _reads_float(self, reader: fx.Node) -> bool:
+        rule = self.scheme.rule_for(op_name(reader), _rank(reader))
+        return rule is None and _is_float(reader)
+
+    def _chain_end(self, node: fx.Node, rule: OpRule) -> fx.Node:
+        while len(node.users) == 1:
+            user = next(iter(node.users))
+            if op_name(user) not in rule.fuses or user.args[0] is not node or self.layer[user].keep_float:
+                return node
+            self.fused.add(user)
+            node = user
+        return node
+
+    def _out_spec(self, node: fx.Node, rule: OpRule) -> QuantSpec:
+        if rule.share:
+            return self.natural[node.all_input_nodes[0]]
+        return rule.inputs or _first_spec(self.scheme)
+
+    # -- second walk --------------------------------------------------------------------------------------------
+
+    def demand(self) -> None:
+        wanted: set[fx.Node] = set()
+        for node in reversed(self.nodes):
+            rule = self.rule.get(node)
+            if rule is None:
+                continue
+            end = self._chain_end(node, rule)
+            if rule.kind == "mac" or rule.output is not None or end in wanted:
+                self.active.add(node)
+                wanted.update(self._data_inputs(node, rule))
+            else:
+                self._say_float(node, "no integer operator reads its result")
+
+    def _data_inputs(self, node: fx.Node, rule: OpRule) -> list[fx.Node]:
+        if rule.weight is not None:
+            return [node.all_input_nodes[0]]
+        return list(node.all_input_nodes)
+
+    # -- third walk ---------------------------------------------------------------------------------------------
+
+    def assign(self) -> None:
+        for node in self.nodes:
+            if node in self.active:
+                self._assign(node, self.rule[node])
+        for node, quantizer in self.output.items():
+            kept = node.meta.get("fxc_quant") or NodeQuant()
+            set_quant(node, NodeQuant(kept.rule, kept.inputs, quantizer, kept.weight, kept.prefers_sharing))
+
+    def _assign(self, node: fx.Node, rule: OpRule) -> None:
+        inputs = {
+            index: self._want(source, node, rule)
+            for index, source in enumerate(node.all_input_nodes)
+            if source in self._data_inputs(node, rule)
+        }
+        end = self._chain_end(node, rule)
+        if rule.share and rule.kind == "follow":
+            self._set_output(end, inputs[0])
+        elif rule.output is not None or rule.kind == "join":
+            self._output(end, rule.output or self.natural[end], self.layer[node])
+        weight = _weight_spec(node, rule)
+        set_quant(
+            node, NodeQuant(rule, inputs, None, weight, prefers_sharing=rule.share and rule.kind == "join")
+        )
+
+    def _want(self, source: fx.Node, reader: fx.Node, rule: OpRule) -> Quantizer:
+        if source in self.natural:
+            layer = self.layer.get(source, self.layer[reader])
+            return self._output(source, self.natural[source], layer)
+        spec = rule.inputs_after.get(_maker(source), rule.inputs)
+        if spec is None:
+            raise PassError(f"the scheme {self.scheme.name} gives no input spec for {op_name(reader)}")
+        spec = self._fixed(source, tuned(spec, self.layer[reader]))
+        quantizer = self.edge.setdefault((source, spec), Quantizer(spec))
+        if source.name not in quantizer.tensors:
+            quantizer.tensors.append(source.name)
+        return quantizer
+
+    def _output(self, node: fx.Node, spec: QuantSpec, layer: LayerConfig) -> Quantizer:
+        if node not in self.output:
+            self.output[node] = Quantizer(self._fixed(node, tuned(spec, layer)), [node.name])
+        return self.output[node]
+
+    def _set_output(self, node: fx.Node, quantizer: Quantizer) -> None:
+        known = self.output.get(node)
+        if known is not None and known is not quantizer and known.spec.fixed and quantizer.spec.fixed:
+            raise PassError(f"two fixed ranges on one tensor: {label_of(node)}")
+        self.output[node] = quantizer
+
+    def _fixed(self, node: fx.Node, spec: QuantSpec) -> QuantSpec:
+        bounds = self.scheme.fixed_output.get(op_name(node))
+        if bounds is None or spec.symmetric:
+            return spec
+        scale = (bounds[1] - bounds[0]) / (spec.qmax - spec.qmin)
+        return spec.but(fixed=(scale, round(spec.qmin - bounds[0] / scale)))
+
+    def _say_float(self, node: fx.Node, reason: str) -> None:
+        if _is_float(node):
+            self.editor.note(reason, kind="float", node=node)
+
+
+def _rank(node: fx.Node) -> int:
+    first = next((n for n in node.all_input_nodes if hasattr(n.meta.get("val"), "dim")), None)
+    return first.meta["val"].dim() if first is not None else 0
+
+
+def _is_float(node: fx.Node) -> bool:
+    val = node.meta.get("val")
+    return isinstance(val, torch.Tensor) and val.dtype == torch.float32
+
+
+def _first_spec(scheme: QuantScheme) -> QuantSpec:
+    return next((r.inputs for r in scheme.rules if r.inputs is not None), QuantSpec())
+
+
+def _maker(node: fx.Node) -> str:
+    """The operator whose numbers these are: data movement is looked through."""
+    while op_name(node) in (
+        "reshape",
+        "permute",
+        "squeeze",
+        "unsqueeze",
+        "select",
+        "slice",
+        "expand",
+        "roll",
+        "dims",
+    ):
+        node = node.all_input_nodes[0]
+    return op_name(node)
+
+
+def _weight_reason(node: fx.Node) -> str | None:
+    if node.target not in WEIGHTED:
+        return None
+    weight = node.args[1]
+    if not isinstance(weight, fx.Node) or weight.op != "get_attr":
+        return "its weight is computed at run time"
+    return None
+
+
+def _weight_spec(node: fx.Node, rule: OpRule) -> QuantSpec | None:
+    if rule.weight is None or node.target not in WEIGHTED:
+        return None
+    if rule.weight.axis is None:
+        return rule.weight
+    return rule.weight.but(axis=1 if node.target in TRANSPOSED else 0)

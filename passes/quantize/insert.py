@@ -1,0 +1,188 @@
+"""Insert quantize and dequantize where annotation asked for them, with the scales that calibration found.
+
+conv(x, w) -> relu    ->    dequantize(quantize(x)), dequantize(w_int8): conv -> relu -> quantize -> dequantize
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import fx
+
+from fxc.compiler.editor import Editor
+from fxc.compiler.errors import CalibrationError
+from fxc.compiler.origin import label_of
+from fxc.compiler.passbase import LOSSY, Pass, PassResult, Promise
+from fxc.compiler.program import Program
+from fxc.compiler.qdq import DEQUANTIZE_TENSOR, QUANTIZE_TENSOR
+from fxc.compiler.quant import QuantSpec
+from fxc.passes.quantize.annotation import NodeQuant, Quantizer, clear_quant, quant_of
+from fxc.passes.quantize.observers import observe
+from fxc.passes.quantize.qparams import QParams, qparams
+from fxc.passes.quantize.statistics import Statistics, TensorStats
+from fxc.passes.quantize.weights import place_weight
+
+
+@dataclass(frozen=True)
+class InsertQDQ(Pass):
+    """Write an annotated program's quantization into its graph.
+
+    Options:
+        share_ratio: operands of a concat keep scales of their own where their ranges differ by more than this.
+    """
+
+    name: ClassVar[str] = "insert_qdq"
+    promise: ClassVar[Promise] = LOSSY
+    requires: ClassVar[frozenset[str]] = frozenset({"annotated"})
+    ensures: ClassVar[frozenset[str]] = frozenset({"quantized"})
+    destroys: ClassVar[frozenset[str]] = frozenset({"annotated"})
+    share_ratio: float = 4.0
+    statistics: Statistics = field(default_factory=Statistics, compare=False)
+
+    def apply(self, program: Program) -> PassResult:
+        """Insert Q/DQ; weights and biases become integers.
+
+        Raises:
+            CalibrationError: a tensor that must be quantized has no statistics.
+        """
+        editor = Editor(program, self.name)
+        ranges = _Ranges(self.statistics, self.share_ratio)
+        ranges.share(editor)
+        insert = _Insert(editor, ranges)
+        for node in list(editor.graph.nodes):
+            annotation = quant_of(node)
+            if annotation is not None:
+                insert.node(node, annotation)
+        return PassResult(editor.finish(), modified=True, notes=tuple(editor.notes))
+
+
+class _Ranges:
+    """Statistics of each quantizer, after deciding which concats share."""
+
+    def __init__(self, statistics: Statistics, ratio: float):
+        self.statistics, self.ratio = statistics, ratio
+        self.parent: dict[Quantizer, Quantizer] = {}
+        self.known: dict[Quantizer, TensorStats] = {}
+        self.found: dict[tuple[Quantizer, QuantSpec], QParams] = {}
+
+    def root(self, quantizer: Quantizer) -> Quantizer:
+        while (up := self.parent.get(quantizer)) is not None:
+            quantizer = up
+        return quantizer
+
+    def stats(self, quantizer: Quantizer) -> TensorStats:
+        root = self.root(quantizer)
+        if root not in self.known:
+            merged = TensorStats()
+            for name in root.tensors:
+                merged = merged.merged(self._of(name)) if merged.batches else self._of(name)
+            self.known[root] = merged
+        return self.known[root]
+
+    def _of(self, name: str) -> TensorStats:
+        stats = self.statistics.tensors.get(name)
+        if stats is None or not stats.batches:
+            raise CalibrationError(
+                f"no statistics for the tensor {name}", fix="calibrate the annotated program"
+            )
+        return stats
+
+    def share(self, editor: Editor) -> None:
+        for node in editor.graph.nodes:
+            annotation = quant_of(node)
+            if annotation is None or not annotation.prefers_sharing or annotation.output is None:
+                continue
+            self._share_one(editor, node, annotation, annotation.output)
+
+    def _share_one(self, editor: Editor, node: fx.Node, annotation: NodeQuant, output: Quantizer) -> None:
+        members = [*annotation.inputs.values(), output]
+        if any(m.spec.fixed for m in members):
+            editor.note("operands keep their own scales: one has a fixed range", node=node)
+            return
+        sizes = [_span(self.stats(m)) for m in members]
+        if max(sizes) > self.ratio * max(min(sizes), 1e-30):
+            text = (
+                f"operands keep their own scales: ranges differ by {max(sizes) / max(min(sizes), 1e-30):.1f}x"
+            )
+            editor.note(text, node=node)
+            return
+        stats = self.stats(output)
+        for member in members:
+            root, top = self.root(member), self.root(output)
+            if root is not top:
+                stats = self.stats(member).merged(stats)
+                self.parent[root] = top
+                self.known[top] = stats
+
+    def qparams(self, quantizer: Quantizer) -> QParams:
+        root = self.root(quantizer)
+        spec = root.spec
+        if (root, spec) not in self.found:
+            if spec.fixed is not None:
+                self.found[root, spec] = qparams(0.0, 0.0, spec)
+            else:
+                self.found[root, spec] = qparams(*observe(self.stats(root), spec), spec)
+        return self.found[root, spec]
+
+
+def _span(stats: TensorStats) -> float:
+    return max(stats.high, 0.0) - min(stats.low, 0.0)
+
+
+class _Insert:
+    def __init__(self, editor: Editor, ranges: _Ranges):
+        self.editor, self.ranges = editor, ranges
+        self.pairs: dict[tuple[fx.Node, Quantizer], fx.Node] = {}
+        self.source: dict[fx.Node, fx.Node] = {}
+
+    def node(self, node: fx.Node, annotation: NodeQuant) -> None:
+        wanted = list(node.all_input_nodes)
+        for index, quantizer in annotation.inputs.items():
+            reads = wanted[index]
+            # A source whose value is quantized for every reader has been rewired already: it is read through its pair.
+            if reads.target is not DEQUANTIZE_TENSOR:
+                node.replace_input_with(reads, self._pair(reads, quantizer))
+        if annotation.weight is not None and annotation.rule is not None:
+            activation = self.ranges.qparams(annotation.inputs[0])
+            place_weight(
+                self.editor, node, annotation.weight, activation, int32_bias=annotation.rule.bias == "int32"
+            )
+        if annotation.output is not None:
+            self._output(node, annotation.output)
+        clear_quant(node)
+
+    def _output(self, node: fx.Node, quantizer: Quantizer) -> None:
+        readers = list(node.users)
+        pair = self._pair(node, quantizer)
+        for reader in readers:
+            reader.replace_input_with(node, pair)
+
+    def _pair(self, node: fx.Node, quantizer: Quantizer) -> fx.Node:
+        root = self.ranges.root(quantizer)
+        key = (node, root)
+        if key not in self.pairs:
+            spec, found = root.spec, self.ranges.qparams(quantizer)
+            dtype = getattr(torch, spec.dtype)
+            with self.editor.after(node):
+                codes = self.editor.call(
+                    QUANTIZE_TENSOR,
+                    (node, found.scale, found.zero_point, spec.qmin, spec.qmax, dtype),
+                    origins=(node,),
+                    suffix=".quantize",
+                )
+            with self.editor.after(codes):
+                self.pairs[key] = self.editor.call(
+                    DEQUANTIZE_TENSOR,
+                    (codes, found.scale, found.zero_point),
+                    origins=(node,),
+                    suffix=".dequantize",
+                    val=node.meta["val"],
+                )
+        return self.pairs[key]
+
+
+def quantized_layers(graph: fx.Graph) -> dict[str, fx.Node]:
+    """Label to quantize node, for every activation quantizer of a quantized graph."""
+    return {label_of(n): n for n in graph.nodes if n.op == "call_function" and n.target is QUANTIZE_TENSOR}

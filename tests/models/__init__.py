@@ -1,0 +1,1 @@
+"""Models the tests share: alive ones, structured inputs for them, and the measures that compare their outputs."""

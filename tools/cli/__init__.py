@@ -1,0 +1,1 @@
+"""The ``fxc`` command: one file per subcommand, none of which imports torch before it has checked its arguments."""

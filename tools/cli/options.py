@@ -1,0 +1,129 @@
+"""The options that several commands share, so that a word means the same in each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fxc.compiler.errors import UsageError
+
+
+def target_names(incomplete: str) -> list[str]:
+    """Target names that begin with what was typed, for shell completion."""
+    import fxc
+
+    return [t.name for t in fxc.targets() if t.name.startswith(incomplete)]
+
+
+ModelText = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL", help="torchvision:NAME, file.py:factory, or file.pt2.", show_default=False
+    ),
+]
+BundlePath = Annotated[
+    Path, typer.Argument(metavar="BUNDLE", help="Folder that 'fxc compile' wrote.", show_default=False)
+]
+TargetName = Annotated[
+    str,
+    typer.Option(
+        "--target", "-t", help="What to compile for; 'fxc targets' lists them.", autocompletion=target_names
+    ),
+]
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        "--weights",
+        help="Of a torchvision model: a weight's name, DEFAULT, none (random), or a .pt or .safetensors file.",
+    ),
+]
+InputShapes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input-shape",
+        metavar="[NAME=]N,N,..[:DTYPE]",
+        help="Shape of an input, batch included: 1,3,224,224. Repeat it for several inputs.",
+    ),
+]
+Batch = Annotated[int | None, typer.Option("--batch", min=1, help="Fix the batch to this size.")]
+StaticBatch = Annotated[bool, typer.Option("--static-batch", help="Fix the batch to the example's.")]
+Outputs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--outputs", metavar="NAME", help="Cut the graph at this layer (a detector's tail). Repeat it."
+    ),
+]
+KeepFloat = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--keep-float", metavar="PATTERN", help="Layers that stay in float: 'classifier.*'. Repeat it."
+    ),
+]
+Observer = Annotated[
+    str | None,
+    typer.Option(
+        "--observer", help="How ranges are found: minmax, moving_average, percentile, mse or entropy."
+    ),
+]
+Percentile = Annotated[
+    float | None, typer.Option("--percentile", help="In percent, for the percentile observer: 99.99.")
+]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", metavar="FILE.yaml", help="keep_float, observer, percentile, layers. Flags win over it."
+    ),
+]
+DataText = Annotated[
+    str | None,
+    typer.Option(
+        "--calibration-data",
+        "--data",
+        metavar="DATA",
+        help="A folder of images, .npy, .npz, .pt, or file.py:iterable.",
+    ),
+]
+Mean = Annotated[
+    str | None, typer.Option("--mean", metavar="M,M,M", help="Per channel, for images scaled to [0, 1].")
+]
+Std = Annotated[str | None, typer.Option("--std", metavar="S,S,S", help="Per channel.")]
+Size = Annotated[
+    str | None,
+    typer.Option("--size", metavar="N[,N]", help="Side of the centre crop (height,width), pixels."),
+]
+Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Most samples that are used.")]
+Trust = Annotated[
+    bool, typer.Option("--trust", help="Load a .pt2 that could run code. Only for files that are your own.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the Python traceback of an error.")]
+
+
+def floats(text: str | None, option: str) -> tuple[float, ...] | None:
+    """``"0.5,0.5,0.5"`` as numbers.
+
+    Raises:
+        UsageError: not numbers.
+    """
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise UsageError(f"{option} takes numbers between commas, got {text!r}") from error
+
+
+def sizes(text: str | None, option: str) -> tuple[int, ...] | None:
+    """``"224"`` or ``"192x320"`` as one or two positive integers.
+
+    Raises:
+        UsageError: anything else.
+    """
+    if text is None:
+        return None
+    parts = text.replace("x", ",").split(",")
+    if len(parts) > 2 or not all(p.strip().isdecimal() and int(p) > 0 for p in parts):
+        raise UsageError(f"{option} takes one or two positive integers, got {text!r}", fix=f"{option} 224")
+    return tuple(int(p) for p in parts)

@@ -1,0 +1,257 @@
+"""``fxc verify``: does a bundle still answer as it did, as its model does, and how often is it right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fxc.tools.cli import options as o
+from fxc.tools.cli.modelspec import ModelSpec, parse_model
+from fxc.tools.cli.output import Result, columns, warn
+from fxc.tools.cli.progress import Report, progress
+from fxc.tools.data.spec import DataSpec, parse_spec
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from fxc.compiler.artifact import Artifact
+    from fxc.tools.cli.bundle import Golden
+    from fxc.tools.data.labelled import LabelledData
+
+SLACK_DB = 1.0
+"""Another host's kernels may round sums differently; more than this below the recorded SQNR is a fault."""
+
+Flat = Callable[["tuple[Tensor, ...]"], "list[Tensor]"]
+"""A model as a function from flat inputs to flat outputs."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One output compared with what it should be.
+
+    Attributes:
+        what: what it was compared with.
+        output: its name.
+        sqnr_db: signal to noise ratio against that, ``None`` where the reference is zero.
+        floor_db: the least that passes.
+        same: whether every bit agrees with the recorded output; ``None`` where none was recorded.
+    """
+
+    what: str
+    output: str
+    sqnr_db: float | None
+    floor_db: float
+    same: bool | None = None
+
+    @property
+    def passed(self) -> bool:
+        """Whether the ratio reaches its floor; a reference that is zero proves nothing and fails."""
+        return bool(self.same) or (self.sqnr_db is not None and self.sqnr_db >= self.floor_db)
+
+
+def verify_command(
+    bundle: o.BundlePath,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            "--against",
+            metavar="MODEL",
+            help="Compare with this float model, not only with the recorded outputs.",
+        ),
+    ] = None,
+    weights: o.Weights = None,
+    outputs: o.Outputs = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data", metavar="DATA", help="Labelled: a folder of class folders, or .npz or .pt with x and y."
+        ),
+    ] = None,
+    size: o.Size = None,
+    mean: o.Mean = None,
+    std: o.Std = None,
+    limit: o.Limit = None,
+    trust: o.Trust = False,
+    as_json: o.Json = False,
+    debug: o.Debug = False,
+) -> Result:
+    """Check a bundle: hashes, recorded outputs, a float model, top-1. Exit code 1 if anything fails."""
+    model = parse_model(against) if against else None
+    spec = parse_spec(data) if data else None
+    words = o.sizes(size, "--size"), o.floats(mean, "--mean"), o.floats(std, "--std")
+    with progress() as report:
+        report("load", 0, None)
+        import fxc
+        from fxc.tools.cli.bundle import golden
+
+        artifact = fxc.load(bundle)
+        report("golden", 0, None)
+        recorded = golden(artifact)
+        checks = golden_checks(artifact, recorded)
+        reference = None
+        if model is not None:
+            report("float model", 0, None)
+            reference = float_model(model, weights, outputs, recorded, trust=trust)
+            checks += model_checks(artifact, recorded, reference, str(against))
+        top1 = labelled_top1(artifact, spec, words, limit, reference, report) if spec is not None else None
+    return told(str(bundle), checks, top1)
+
+
+def golden_checks(artifact: Artifact, recorded: Golden) -> list[Check]:
+    """The outputs of the model file on this host, now, against those that were recorded when it was made."""
+    from fxc.proof import sqnr_db
+    from fxc.tools.cli.bundle import run_batch
+
+    now = run_batch(artifact, recorded.inputs)
+    checks = []
+    for name, got, then, exact in zip(recorded.names, now, recorded.outputs, recorded.float_outputs):
+        if not exact.is_floating_point():
+            checks.append(Check("recorded output", name, None, 0.0, same=bool(got.equal(then))))
+            continue
+        then_db = sqnr_db(exact, then)
+        floor = then_db - SLACK_DB if then_db is not None else 0.0
+        same = got.shape == then.shape and bool(got.equal(then))
+        checks.append(Check("recorded float output", name, sqnr_db(exact, got), floor, same))
+    return checks
+
+
+def model_checks(artifact: Artifact, recorded: Golden, reference: Flat, name: str) -> list[Check]:
+    """The outputs of the model file against a float model's, on the recorded inputs."""
+    from fxc.proof import sqnr_db
+    from fxc.tools.cli.bundle import run_batch
+
+    pairs = zip(
+        recorded.names, run_batch(artifact, recorded.inputs), reference(recorded.inputs), recorded.outputs
+    )
+    floors = [
+        sqnr_db(e, t) if e.is_floating_point() else None
+        for e, t in zip(recorded.float_outputs, recorded.outputs)
+    ]
+    return [
+        Check(name, output, sqnr_db(want, got), (floor or 0.0) - SLACK_DB)
+        for (output, got, want, _), floor in zip(pairs, floors)
+        if want.is_floating_point()
+    ]
+
+
+def float_model(
+    spec: ModelSpec, weights: str | None, outputs: list[str] | None, recorded: Golden, *, trust: bool
+) -> Flat:
+    """A model argument as a function; a module runs in plain PyTorch, so that no code of the compiler judges itself."""
+    import torch
+    from torch import nn
+    from torch.utils import _pytree as pytree
+
+    import fxc
+    from fxc.tools.cli.models import load_model
+
+    loaded = load_model(spec, weights=weights)
+    for text in loaded.warnings:
+        warn(text)
+    if isinstance(loaded.model, nn.Module) and not outputs:
+        module = loaded.model
+
+        def eager(inputs: tuple[Tensor, ...]) -> list[Tensor]:
+            with torch.no_grad():
+                return [
+                    leaf for leaf in pytree.tree_leaves(module(*inputs)) if isinstance(leaf, torch.Tensor)
+                ]
+
+        return eager
+    program = fxc.capture(loaded.model, recorded.inputs, outputs=outputs, name=loaded.name, trust=trust)
+    return lambda inputs: list(program.run_flat(*inputs))
+
+
+def labelled_top1(
+    artifact: Artifact,
+    spec: DataSpec,
+    words: tuple[Any, Any, Any],
+    limit: int | None,
+    reference: Flat | None,
+    report: Report,
+) -> dict[str, Any]:
+    """Top-1 of the first output of each form of the model, and how often the file agrees with the float model."""
+    from fxc.tools.cli.bundle import input_specs, preprocessing, quantized_graph, run_batch
+    from fxc.tools.data.labelled import load_labelled
+
+    size, mean, std = words
+    data = load_labelled(
+        spec,
+        inputs=input_specs(artifact),
+        size=size,
+        mean=mean,
+        std=std,
+        preprocessing=preprocessing(artifact),
+        limit=limit,
+    )
+    for text in data.warnings:
+        warn(text)
+    graph = quantized_graph(artifact)
+    forms: dict[str, Flat] = {"artifact": lambda batch: run_batch(artifact, batch)}
+    if graph is not None:
+        forms["quantized graph"] = lambda batch: list(graph.run_flat(*batch))
+    if reference is not None:
+        forms["float model"] = reference
+    return {"data": data.said, "samples": len(data.labels), **_scores(data, forms, report)}
+
+
+def _scores(data: LabelledData, forms: dict[str, Flat], report: Report) -> dict[str, Any]:
+    import numpy as np
+
+    answers: dict[str, list[int]] = {name: [] for name in forms}
+    for batch in data:
+        for name, form in forms.items():
+            answers[name] += form(batch)[0].flatten(1).argmax(1).tolist()
+        report("top-1", len(answers["artifact"]), len(data.labels))
+    guesses = {name: np.array(rows) for name, rows in answers.items()}
+    right = {name: float((rows == data.labels).mean()) for name, rows in guesses.items()}
+    agreement = {
+        name: float((rows == guesses["artifact"]).mean())
+        for name, rows in guesses.items()
+        if name != "artifact"
+    }
+    return {"top1": right, "agreement_with_artifact": agreement}
+
+
+def told(bundle: str, checks: list[Check], top1: dict[str, Any] | None) -> Result:
+    """A table of the checks, the accuracies and the verdict."""
+    passed = all(check.passed for check in checks)
+    rows = [
+        (
+            "ok" if c.passed else "FAIL",
+            c.output,
+            c.what,
+            "-" if c.sqnr_db is None else f"{c.sqnr_db:.1f}",
+            f"{c.floor_db:.1f}",
+            {True: "identical", False: "differs", None: ""}[c.same],
+        )
+        for c in checks
+    ]
+    table = columns(rows, ("", "output", "against", "SQNR dB", "at least", "recorded bits"))
+    text = [
+        table,
+        *([_top1_table(top1)] if top1 else []),
+        f"{bundle}: {'verified' if passed else 'NOT verified'}",
+    ]
+    document = {
+        "bundle": bundle,
+        "verified": passed,
+        "checks": [{**vars(c), "passed": c.passed} for c in checks],
+        "labelled": top1,
+    }
+    return Result(document, "\n\n".join(text), 0 if passed else 1)
+
+
+def _top1_table(top1: dict[str, Any]) -> str:
+    rows = [
+        (
+            name,
+            f"{right:.2%}",
+            f"{top1['agreement_with_artifact'][name]:.2%}" if name in top1["agreement_with_artifact"] else "",
+        )
+        for name, right in top1["top1"].items()
+    ]
+    return top1["data"] + "\n" + columns(rows, ("", "top-1", "agrees with the artifact"))
