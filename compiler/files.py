@@ -17,6 +17,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from fxc.compiler.errors import ArtifactError
 
 STALE_SECONDS = 24 * 3600
@@ -78,6 +80,28 @@ def read_json(path: Path) -> Any:
             f"{path.name} is not valid JSON: {error}",
             where=str(path),
             fix="the file was cut short or changed; copy or build it again",
+        ) from error
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Let every failure to read ``path`` and to make sense of it be an :class:`ArtifactError` that names it."""
+    try:
+        yield
+    except ArtifactError as error:
+        raise ArtifactError(
+            error.what, where=error.where or str(path), why=error.why, fix=error.fix
+        ) from error
+    except OSError as error:
+        raise ArtifactError(f"cannot read {path.name}: {error.strerror}", where=str(path)) from error
+    # A damaged document fails wherever its first wrong value is used.
+    except (
+        SafetensorError, LookupError, TypeError, ValueError, AttributeError, RuntimeError, SyntaxError
+    ) as error:  # fmt: skip
+        raise ArtifactError(
+            f"{path.name} is malformed ({type(error).__name__}: {str(error)[:200]})",
+            where=str(path),
+            fix="the file was changed or is of another version; write it again",
         ) from error
 
 

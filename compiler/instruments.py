@@ -118,7 +118,10 @@ def relative_error(want: Tensor, got: Tensor) -> float:
         return 0.0
     a, b = want.double(), got.double()
     nan = a.isnan()
-    if not torch.equal(nan, b.isnan()) or not torch.equal(a.isinf(), b.isinf()):
+    infinite = a.isinf()
+    if not torch.equal(nan, b.isnan()) or not torch.equal(infinite, b.isinf()):
+        return float("inf")
+    if not torch.equal(a[infinite], b[infinite]):
         return float("inf")
     keep = a.isfinite()
     a, b = a[keep], b[keep]

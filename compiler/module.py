@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
@@ -25,17 +26,32 @@ class ProgramModule(nn.Module):
     structure.
     """
 
+    _runner: fx.GraphModule
+    _program: Program
+
     def __init__(self, program: Program):
         super().__init__()
-        runner = _live_training_flag(program.graph_module)
+        self.__dict__["_program"] = program
+        self._adopt(_live_training_flag(program.graph_module))
+        self.training = False
+
+    def _adopt(self, runner: fx.GraphModule) -> None:
         own = getattr(runner, OWN_STATE, None)
         if isinstance(own, nn.Module):
             own._non_persistent_buffers_set.update(own._buffers)
         # One set of dictionaries for both modules: what .to() or load_state_dict() changes here, the runner sees.
         self._parameters, self._buffers, self._modules = runner._parameters, runner._buffers, runner._modules
         self.__dict__["_runner"] = runner
-        self.__dict__["_program"] = program
-        self.training = False
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ProgramModule:
+        """A module with parameters of its own, to train apart from the program."""
+        new = ProgramModule.__new__(ProgramModule)
+        memo[id(self)] = new
+        apart = ("_runner", "_program", "_parameters", "_buffers", "_modules")
+        new.__dict__.update({k: copy.deepcopy(v, memo) for k, v in self.__dict__.items() if k not in apart})
+        new.__dict__["_program"] = self._program
+        new._adopt(copy.deepcopy(self._runner, memo))
+        return new
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run on the model's own arguments.

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import re
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from fxc.compiler.program import Note, Program
+
+_WORD = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+"""Text that needs no quotes."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +122,7 @@ def _value_text(value: object) -> str:
     if isinstance(value, (int, float)):
         return repr(value)
     if isinstance(value, str):
-        return value if value.isidentifier() and value not in ("true", "false", "none") else _quoted(value)
+        return value if _WORD.fullmatch(value) and value not in ("true", "false", "none") else _quoted(value)
     raise TypeError(f"a pass option cannot be a {type(value).__name__}: {value!r}")
 
 

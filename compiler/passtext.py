@@ -12,7 +12,8 @@ from fxc.compiler.errors import UsageError
 from fxc.compiler.passbase import Pass
 
 _TOKEN = re.compile(
-    r"""\s*(?:(?P<name>[A-Za-z_]\w*)|(?P<number>-?\d[\w.+-]*)|"(?P<text>(?:\\.|[^"\\])*)"|(?P<mark>[{}\[\],=]))"""
+    r"""\s*(?:(?P<name>[A-Za-z_]\w*)|(?P<number>-?\d[\w.+-]*)|"(?P<text>(?:\\.|[^"\\])*)"|(?P<mark>[{}\[\],=]))""",
+    re.ASCII,
 )
 _WORDS = {"true": True, "false": False, "none": None}
 

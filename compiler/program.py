@@ -213,7 +213,7 @@ def attributes_used(graph_module: fx.GraphModule) -> dict[str, Tensor]:
 
 
 def check_inputs(name: str, specs: tuple[InputSpec, ...], leaves: list[Any]) -> None:
-    """Check flat inputs against their specs; equal dynamic dimension names must have equal sizes.
+    """Check flat inputs against their specs; equal dynamic dimension names must have equal sizes, at least 1.
 
     Raises:
         InputError: naming the input, what it is and what it must be.
@@ -235,7 +235,7 @@ def check_inputs(name: str, specs: tuple[InputSpec, ...], leaves: list[Any]) -> 
                 fix=f"x.to(torch.{spec.dtype})",
             )
         fits = leaf.dim() == len(spec.shape) and all(
-            size == sizes.setdefault(want, size) if isinstance(want, str) else size == want
+            0 < size == sizes.setdefault(want, size) if isinstance(want, str) else size == want
             for size, want in zip(leaf.shape, spec.shape)
         )
         if not fits:

@@ -69,8 +69,10 @@ def apply_rules(editor: Editor, rules: tuple[Rule, ...]) -> None:
     """Try ``rules`` at every node of the editor's graph that still exists when it is reached."""
     table = _by_anchor(rules)
     for node in list(editor.graph.nodes):
-        for rule in table.get(node.target, ()):
-            if node._erased:
+        target = node.target
+        for rule in table.get(target, ()):
+            # A rule before this one may have erased the node or made another operator of it.
+            if node._erased or node.target is not target:
                 break
             _try(rule, node, editor)
 

@@ -7,8 +7,7 @@ The JSON holds the graph and everything about it, the safetensors file every ten
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,17 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, fx
 
 from fxc.compiler.errors import ArtifactError
-from fxc.compiler.files import compact_json, read_json, replacing_directory, sha256, write_error, write_text
+from fxc.compiler.files import (
+    compact_json,
+    read_json,
+    reading,
+    replacing_directory,
+    sha256,
+    write_error,
+    write_text,
+)
 from fxc.compiler.origin import Origin, origin_of, set_origin
-from fxc.compiler.program import FoldedNorm, Note, Program, attributes_used
+from fxc.compiler.program import FoldedNorm, InputSpec, Note, Program, attributes_used
 from fxc.compiler.serialize_fake import dimension_sizes, fill_values
 from fxc.compiler.serialize_names import NAMESPACES, attribute_path, identifier, operator_of, operator_text
 from fxc.compiler.serialize_values import (
@@ -96,7 +103,7 @@ def load_program(directory: Path | str, *, namespaces: frozenset[str] = NAMESPAC
         ArtifactError: missing, cut short, changed, of an unknown format, or holding what a program cannot hold.
     """
     folder = Path(directory)
-    with _named(folder / GRAPH_FILE):
+    with reading(folder / GRAPH_FILE):
         document = _read_document(folder / GRAPH_FILE)
         tensors = _read_tensors(folder / TENSOR_FILE, document)
         return _build(document, tensors, namespaces)
@@ -128,6 +135,10 @@ def _encode_fields(program: Program) -> dict[str, Any]:
         "folded_norms": sorted(program.folded_norms),
         "facts": sorted(program.facts),
         "history": list(program.history),
+        "frozen_outputs": [
+            encode_input(InputSpec(str(place), (), "constant", value))
+            for place, value in sorted(program.frozen_outputs.items())
+        ],
         "examples": len(program.example_inputs),
     }
 
@@ -196,7 +207,7 @@ def _read_document(path: Path) -> dict[str, Any]:
 
 
 def _read_tensors(path: Path, document: Mapping[str, Any]) -> dict[str, Tensor]:
-    with _named(path):
+    with reading(path):
         if sha256(path) != document["tensors"]:
             raise ArtifactError("the file was cut short or changed after it was written", fix="copy it again")
         # Copies lie aligned in memory of their own: kernels then round as they do for the original, and a later
@@ -212,7 +223,8 @@ def _build(document: Mapping[str, Any], tensors: Mapping[str, Tensor], namespace
     inputs = tuple(decode_input(value) for value in document["inputs"])
     outputs = tuple(decode_output(value) for value in document["outputs"])
     in_tree, out_tree = decode_tree(document["in_tree"]), decode_tree(document["out_tree"])
-    _check_counts(graph, inputs, outputs, in_tree.num_leaves, out_tree.num_leaves)
+    frozen = {int(spec.name): spec.value for spec in map(decode_input, document["frozen_outputs"])}
+    _check_counts(graph, inputs, outputs, in_tree.num_leaves, out_tree.num_leaves - len(frozen))
     state = _state(graph, document, tensors)
     fill_values(graph, state, inputs, {str(k): int(v) for k, v in document["sizes"].items()})
     return Program(
@@ -227,6 +239,7 @@ def _build(document: Mapping[str, Any], tensors: Mapping[str, Tensor], namespace
         facts=frozenset(map(str, document["facts"])),
         history=tuple(map(str, document["history"])),
         example_inputs=tuple(tensors[f"example/{i}"] for i in range(int(document["examples"]))),
+        frozen_outputs=frozen,
     )
 
 
@@ -254,7 +267,11 @@ def _target(value: Mapping[str, Any], made: Mapping[str, fx.Node], namespaces: f
         return operator_of(target, namespaces)
     if op == "get_attr":
         return attribute_path(target)
-    if op == "placeholder" and all(n.op == "placeholder" for n in made.values()) and not value["args"]:
+    if (
+        op == "placeholder"
+        and all(n.op in ("placeholder", "get_attr") for n in made.values())
+        and not value["args"]
+    ):
         return identifier(target)
     if op == "output" and target == "output":
         return target
@@ -301,31 +318,3 @@ def _norm(label: str, tensors: Mapping[str, Tensor]) -> FoldedNorm:
 def _graph_module(state: Mapping[str, Tensor], graph: fx.Graph) -> fx.GraphModule:
     graph.lint()
     return fx.GraphModule(dict(state), graph).eval()
-
-
-@contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """Let every failure to read ``path`` be an :class:`ArtifactError` that names it."""
-    try:
-        yield
-    except ArtifactError as error:
-        raise ArtifactError(
-            error.what, where=error.where or str(path), why=error.why, fix=error.fix
-        ) from error
-    except OSError as error:
-        raise ArtifactError(f"cannot read {path.name}: {error.strerror}", where=str(path)) from error
-    # A damaged document fails wherever its first wrong value is used.
-    except (
-        SafetensorError,
-        LookupError,
-        TypeError,
-        ValueError,
-        AttributeError,
-        RuntimeError,
-        SyntaxError,
-    ) as error:
-        raise ArtifactError(
-            f"{path.name} is malformed ({type(error).__name__}: {str(error)[:200]})",
-            where=str(path),
-            fix="the file was changed or is of another version; save it again",
-        ) from error

@@ -7,14 +7,19 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
-from torch._dynamo.source import ConstantSource
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._dynamo.source import LocalSource, TensorProperty, TensorPropertySource
+from torch._ops import OpOverload
+from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv
 
 from fxc.compiler.errors import ArtifactError
 from fxc.compiler.origin import where
 from fxc.compiler.program import InputSpec
+from fxc.compiler.qdq import DEQUANTIZE, QUANTIZE
 from fxc.compiler.serialize_values import dtype_of
+
+_UNTAGGED = frozenset({torch.ops.aten.hardswish.default, torch.ops.aten.dropout.default})
+"""Operators of one tensor that keep its shape and that ATen does not tag as pointwise."""
 
 
 def fill_values(
@@ -33,7 +38,7 @@ def fill_values(
     """
     mode = FakeTensorMode(shape_env=ShapeEnv())
     waiting = iter([spec for spec in inputs if not spec.is_constant])
-    symbols = {name: _symbol(mode, name, sizes.get(name, 2)) for name in _names(inputs)}
+    symbols = {d: _symbol(mode, *place, sizes.get(d, 2)) for d, place in _dimensions(inputs).items()}
     with torch.no_grad(), mode:
         for node in graph.nodes:
             if node.op == "placeholder":
@@ -56,14 +61,21 @@ def dimension_sizes(graph: fx.Graph, inputs: tuple[InputSpec, ...]) -> dict[str,
     return sizes
 
 
-def _names(inputs: tuple[InputSpec, ...]) -> list[str]:
-    return list(dict.fromkeys(d for spec in inputs for d in spec.shape if isinstance(d, str)))
+def _dimensions(inputs: tuple[InputSpec, ...]) -> dict[str, tuple[str, int]]:
+    """Every dynamic dimension, with the first input and axis that have it."""
+    found: dict[str, tuple[str, int]] = {}
+    for spec in inputs:
+        for axis, size in enumerate(spec.shape):
+            if isinstance(size, str):
+                found.setdefault(size, (spec.name, axis))
+    return found
 
 
-def _symbol(mode: FakeTensorMode, name: str, size: int) -> Any:
+def _symbol(mode: FakeTensorMode, name: str, axis: int, size: int) -> Any:
     environment = mode.shape_env
     assert environment is not None
-    source = ConstantSource(name)
+    # The environment names a symbol after its source: this one gives the name that export gives.
+    source = TensorPropertySource(LocalSource(name), TensorProperty.SIZE, axis)
     # At 0 or 1 the environment would replace the symbol by the number.
     hint = max(size, 2)
     symbol = environment.create_symbol(
@@ -86,6 +98,8 @@ def _result(node: fx.Node) -> Any:
     if node.op == "output":
         return args[0]
     try:
+        if (dtype := _elementwise(node.target, args, kwargs)) is not None:
+            return torch.empty_like(args[0], dtype=dtype)
         return node.target(*args, **kwargs)  # type: ignore[operator]
     # Whatever an operator raises on arguments that a damaged file gave it, the file is at fault.
     except Exception as error:
@@ -93,3 +107,25 @@ def _result(node: fx.Node) -> Any:
         raise ArtifactError(
             f"{node.target} does not accept its arguments: {text}", where=where(node)
         ) from error
+
+
+def _elementwise(target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.dtype | None:
+    """Result dtype of an operator whose result has the shape of its only tensor, else ``None``.
+
+    With symbolic sizes PyTorch decomposes such operators, at ten times the cost; most nodes are one.
+    """
+    if target in QUANTIZE:
+        return args[-1]
+    if target in DEQUANTIZE:
+        return torch.float32
+    known = isinstance(target, OpOverload) and (torch.Tag.pointwise in target.tags or target in _UNTAGGED)
+    # A list may hold tensors; a symbolic number would be fixed by the probe.
+    others = [
+        a for a in (*args, *kwargs.values()) if isinstance(a, (Tensor, list, torch.SymInt, torch.SymFloat))
+    ]
+    if not known or len(others) != 1 or not isinstance(args[0], Tensor) or target._schema.is_mutable:
+        return None
+    with unset_fake_temporarily():
+        # Dtype rules look at dtypes and at whether there are dimensions, not at sizes.
+        probe = target(torch.zeros((1,) * args[0].dim(), dtype=args[0].dtype), *args[1:], **kwargs)
+    return probe.dtype if isinstance(probe, Tensor) and probe.dim() == args[0].dim() else None

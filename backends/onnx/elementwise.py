@@ -83,9 +83,9 @@ def fmod(g: Writer, self: Operand, other: Operand) -> Tensor:
 
 def pow_(g: Writer, self: Operand, exponent: Operand) -> Tensor:
     base = g.as_dtype(self)
-    if exponent == 2:
+    if isinstance(exponent, (int, float)) and exponent == 2:
         return g.op("Mul", base, base)
-    if exponent == 0.5:
+    if isinstance(exponent, (int, float)) and exponent == 0.5:
         return g.op("Sqrt", base)
     return g.op("Pow", base, g.as_dtype(exponent))
 
@@ -334,6 +334,9 @@ LOWERINGS = lowerings(
         aten.bitwise_and.Tensor: _bitwise("And"),
         aten.bitwise_or.Tensor: _bitwise("Or"),
         aten.bitwise_xor.Tensor: _bitwise("Xor"),
+        aten.__and__.Tensor: _bitwise("And"),
+        aten.__or__.Tensor: _bitwise("Or"),
+        aten.__xor__.Tensor: _bitwise("Xor"),
         aten.bitwise_not.default: bitwise_not,
         aten.isinf.default: isinf,
         aten.isnan.default: isnan,

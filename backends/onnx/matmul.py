@@ -69,6 +69,12 @@ def einsum(g: Writer, equation: str, tensors: list[Tensor]) -> Tensor:
     return g.op("Einsum", *tensors, equation=equation)
 
 
+def bilinear(g: Writer, input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """y[…, o] = Σ x1[…, i] · weight[o, i, j] · x2[…, j] + bias[o]"""
+    product = g.op("Einsum", input1, weight, input2, equation="...i,oij,...j->...o")
+    return product if bias is None else g.op("Add", product, bias)
+
+
 def attention(
     g: Writer,
     query: Tensor,
@@ -86,21 +92,26 @@ def attention(
     rank = len(key.shape)
     keys = g.op("Transpose", key, perm=[*range(rank - 2), rank - 1, rank - 2])
     scores = g.op("MatMul", g.op("Mul", query, g.constant(factor)), keys)
-    mask = _causal(g, query, key) if is_causal else _additive(g, attn_mask)
-    scores = scores if mask is None else g.op("Add", scores, mask)
-    return g.op("MatMul", g.op("Softmax", scores, axis=-1), value)
+    mask = _causal(g, query, key) if is_causal else attn_mask
+    if mask is None:
+        weights = g.op("Softmax", scores, axis=-1)
+    elif mask.dtype == np.bool_:
+        weights = _masked_softmax(g, scores, mask)
+    else:
+        weights = g.op("Softmax", g.op("Add", scores, mask), axis=-1)
+    return g.op("MatMul", weights, value)
 
 
 def _causal(g: Writer, query: Tensor, key: Tensor) -> Tensor:
     shape = (g.known(query, -2), g.known(key, -2))
-    return g.constant(np.where(np.tril(np.ones(shape, bool)), 0, -np.inf).astype(g.dtype))
+    return g.constant(np.tril(np.ones(shape, bool)))
 
 
-def _additive(g: Writer, mask: Tensor | None) -> Tensor | None:
-    """A boolean mask lets through where it is true."""
-    if mask is None or mask.dtype != np.bool_:
-        return mask
-    return g.op("Where", mask, g.constant(0.0), g.constant(-math.inf))
+def _masked_softmax(g: Writer, scores: Tensor, mask: Tensor) -> Tensor:
+    """Softmax where ``mask`` is true, 0 elsewhere: also in a row that is masked as a whole, as in PyTorch."""
+    low = g.constant(float(np.finfo(np.float32).min) / 2)
+    weights = g.op("Softmax", g.op("Where", mask, scores, low), axis=-1)
+    return g.op("Where", mask, weights, g.constant(0.0))
 
 
 LOWERINGS = lowerings(
@@ -115,6 +126,7 @@ LOWERINGS = lowerings(
         aten.baddbmm.default: baddbmm,
         aten.outer.default: outer,
         aten.einsum.default: einsum,
+        aten.bilinear.default: bilinear,
         aten.scaled_dot_product_attention.default: attention,
     }
 )

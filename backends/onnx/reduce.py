@@ -122,9 +122,12 @@ def vector_norm(
 ) -> Tensor:
     """(Σ|x|^ord)^(1/ord); the maximum of |x| for infinity."""
     x = g.as_dtype(self)
-    if ord in (1, 2):
-        return reduce(g, f"ReduceL{int(ord)}", x, dim, keepdim)
+    # Not ReduceL1 and ReduceL2: OpenVINO 2026.4 overlooks their axes attribute below opset 18.
+    if ord == 2:
+        return g.op("Sqrt", reduce(g, "ReduceSum", g.op("Mul", x, x), dim, keepdim))
     magnitude = g.op("Abs", x)
+    if ord == 1:
+        return reduce(g, "ReduceSum", magnitude, dim, keepdim)
     if ord in (math.inf, -math.inf):
         return reduce(g, "ReduceMax" if ord > 0 else "ReduceMin", magnitude, dim, keepdim)
     if ord == 0:
@@ -138,7 +141,20 @@ def norm(g: Writer, self: Tensor, p: Scalar | None, dim: list[int], keepdim: boo
 
 
 def logsumexp(g: Writer, self: Tensor, dim: list[int], keepdim: bool) -> Tensor:
-    return reduce(g, "ReduceLogSumExp", self, dim, keepdim)
+    """max + log Σ exp(x - max). Not ReduceLogSumExp: OpenVINO 2026.4 overlooks its axes attribute below opset 18."""
+    peak = reduce(g, "ReduceMax", self, dim, True)
+    total = reduce(g, "ReduceSum", g.op("Exp", g.op("Sub", self, peak)), dim, keepdim)
+    return g.op("Add", g.op("Log", total), peak if keepdim else g.squeeze(peak, *dim))
+
+
+def cosine_similarity(g: Writer, x1: Tensor, x2: Tensor, dim: int, eps: float) -> Tensor:
+    """Σ x1·x2 / (max(‖x1‖, eps) · max(‖x2‖, eps))"""
+
+    def length(x: Tensor) -> Tensor:
+        return g.op("Max", vector_norm(g, x, 2, [dim], False, None), g.constant(eps))
+
+    product = reduce(g, "ReduceSum", g.op("Mul", x1, x2), [dim], False)
+    return g.op("Div", product, g.op("Mul", length(x1), length(x2)))
 
 
 def _truth(kind: str) -> Callable[..., Tensor]:
@@ -191,6 +207,7 @@ LOWERINGS = lowerings(
         aten.linalg_vector_norm.default: vector_norm,
         aten.norm.ScalarOpt_dim: norm,
         aten.logsumexp.default: logsumexp,
+        aten.cosine_similarity.default: cosine_similarity,
         aten.any.default: _truth_of_all("ReduceMax"),
         aten.any.dim: _truth("ReduceMax"),
         aten.any.dims: _truth("ReduceMax"),

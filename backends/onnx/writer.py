@@ -93,9 +93,11 @@ class Writer:
         """The initialiser called ``name``: made on first use, shared afterwards."""
         return self.constants.get(name) or self.constant(values, name=name)
 
-    def as_dtype(self, value: Tensor | Scalar, dtype: Any = None) -> Tensor:
+    def as_dtype(self, value: Tensor | Scalar | Symbolic, dtype: Any = None) -> Tensor:
         """``value`` as a tensor of ``dtype`` (default: the result's): a scalar is made constant, a tensor is cast."""
         dtype = np.dtype(self.dtype if dtype is None else dtype)
+        if isinstance(value, Symbolic):
+            return self.op("Cast", self.squeeze(value.tensor, 0), to=dtype.type)
         if not isinstance(value, gs.Tensor):
             return self.constant(value, dtype)
         if value.dtype is None or value.dtype == dtype:

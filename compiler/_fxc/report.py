@@ -88,16 +88,18 @@ def _code_dtype(dequantize: fx.Node) -> str:
 
 def kernel_summary(kernels: list[Kernel], program: Program, tensors: Any) -> dict[str, Any]:
     """What the runtime said it will execute, and how many multiply-accumulates of it run on integers."""
-    work = {str(tensors.get(label_of(n), label_of(n))): macs(n) for n in program.graph.nodes if macs(n) > 0}
-    integer = {k.layer for k in kernels if k.integer}
-    covered, total = sum(m for name, m in work.items() if name in integer), sum(work.values())
+    work = {label_of(n): macs(n) for n in program.graph.nodes if macs(n) > 0}
+    named = {k.layer for k in kernels if k.integer}
+    # A kernel goes by its layer's label, or by the tensor it writes where that one has the model's own output name.
+    integer = {label for label in work if label in named or tensors.get(label) in named}
+    covered, total = sum(m for label, m in work.items() if label in integer), sum(work.values())
     return {
         "integer": sum(k.integer for k in kernels),
         "float": sum(not k.integer for k in kernels),
         "macs": total,
         "mac_coverage": covered / total if total else None,
         "by_implementation": dict(sorted(Counter(f"{k.op} {k.implementation}" for k in kernels).items())),
-        "float_layers": sorted(name for name in work if name not in integer),
+        "float_layers": sorted(label for label in work if label not in integer),
     }
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from torch import fx
+import torch
+from torch import Tensor, fx
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.export import ExportedProgram
+from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
 from fxc.compiler.capture.batchnorm import set_to_inference, unify_batch_norm
 from fxc.compiler.capture.constants import evaluate_constants
+from fxc.compiler.capture.explain import FIXED_SHAPES
 from fxc.compiler.capture.export import first_value
 from fxc.compiler.capture.functional import NeedsDecomposition, drop_dead, make_functional
 from fxc.compiler.capture.lift import Lifted, lift
@@ -17,10 +20,13 @@ from fxc.compiler.capture.names import named, source_line
 from fxc.compiler.capture.schema import normalise, written
 from fxc.compiler.capture.specs import specs_of
 from fxc.compiler.errors import CaptureError
+from fxc.compiler.origin import op_name
 from fxc.compiler.program import Note, Program
 
 
-def build_program(exported: ExportedProgram, *, one_batch: bool = False, to_inference: bool = False) -> Program:
+def build_program(
+    exported: ExportedProgram, *, one_batch: bool = False, to_inference: bool = False
+) -> Program:
     """The program of an export, without example inputs.
 
     Args:
@@ -74,7 +80,21 @@ def _functional(exported: ExportedProgram, to_inference: bool) -> tuple[Lifted, 
     evaluate_constants(lifted, mode)
     changed = make_functional(lifted.graph, mode)
     drop_dead(lifted.graph)
+    _refuse_unknown_sizes(lifted.graph)
     return lifted, (*notes, *_state_notes(lifted, changed))
+
+
+def _refuse_unknown_sizes(graph: fx.Graph) -> None:
+    for node in graph.nodes:
+        value = node.meta.get("val")
+        sizes = value.shape if isinstance(value, Tensor) else (value,)
+        if any(isinstance(size, torch.SymInt) and free_unbacked_symbols(size) for size in sizes):
+            raise CaptureError(
+                f"the shape of {op_name(node)}'s result depends on the values of the input",
+                where=source_line(node.meta.get("stack_trace") or ""),
+                why="a chip needs shapes that are known before it runs",
+                fix=FIXED_SHAPES,
+            )
 
 
 def _mode_of(exported: ExportedProgram) -> FakeTensorMode | None:

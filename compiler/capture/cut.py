@@ -14,7 +14,7 @@ from fxc.compiler.capture.names import scopes_of
 from fxc.compiler.capture.specs import Dimensions
 from fxc.compiler.editor import Editor
 from fxc.compiler.errors import UsageError
-from fxc.compiler.origin import identifier, label_of
+from fxc.compiler.origin import identifier, label_of, unique_label
 from fxc.compiler.program import OutputSpec, Program, output_node
 
 
@@ -29,7 +29,8 @@ def cut_program(program: Program, wanted: Sequence[str]) -> Program:
     end = output_node(editor.graph)
     end.args, end.meta = (ends,), {}
     drop_dead(editor.graph)
-    names = [identifier(label_of(node)) for node in ends]
+    taken = {spec.name for spec in program.inputs}
+    names = [unique_label(identifier(label_of(node)), taken) for node in ends]
     dims = Dimensions.of_inputs(program, editor.graph)
     return editor.finish(
         outputs=tuple(OutputSpec(n, *dims.of(node.meta["val"])) for n, node in zip(names, ends)),

@@ -24,6 +24,11 @@ _FOREIGN = (
     sysconfig.get_paths()["stdlib"] + os.sep + "contextlib.py",
     os.path.dirname(os.path.abspath(__file__)) + os.sep,
 )
+FIXED_SHAPES = (
+    "replace nonzero, unique and boolean indexing by torch.where or topk, or do that step outside the model"
+)
+"""What to change about a shape that depends on values."""
+
 _DATA_DEPENDENT = "Could not guard on data-dependent expression"
 
 
@@ -57,7 +62,7 @@ def _reason(error: BaseException) -> tuple[str, str, str]:
         return (
             "the shape of an intermediate tensor depends on the values of the input",
             "a chip needs shapes that are known before it runs",
-            "replace nonzero, unique or boolean indexing by torch.where or topk, or cut before it with outputs=[…]",
+            FIXED_SHAPES,
         )
     if any(isinstance(e, (GuardOnDataDependentSymNode, DataDependentOutputException)) for e in chain) or (
         _DATA_DEPENDENT in text

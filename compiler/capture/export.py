@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import warnings
 from collections.abc import Iterator
@@ -158,18 +159,15 @@ def _readable(location: str) -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """No warnings and log lines from the tracer: a failure is explained, a success needs no words."""
-    names = ["torch", *(n for n in logging.root.manager.loggerDict if n.startswith("torch."))]
-    before = [(logging.getLogger(name), logging.getLogger(name).level) for name in names]
+    """No warnings, log lines and printed graphs from the tracer: a failure is explained, a success needs no words."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
     try:
-        for item, _ in before:
-            item.setLevel(logging.CRITICAL)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
-        for item, level in before:
-            item.setLevel(level)
+        logging.disable(before)
 
 
 def first_value(program: ExportedProgram) -> FakeTensor | None:

@@ -9,6 +9,7 @@ import torch
 from torch import fx
 from torch._ops import HigherOrderOperator
 
+from fxc.compiler.capture.names import source_line
 from fxc.compiler.errors import CaptureError
 
 _GRAD = torch.ops.higher_order.wrap_with_set_grad_enabled
@@ -57,9 +58,11 @@ def _body_of(node: fx.Node, values: dict[fx.Node, Any]) -> tuple[fx.GraphModule,
     if node.target is _AUTOCAST and arguments[2] is False:
         return arguments[4], arguments[5:]
     name = getattr(node.target, "__name__", str(node.target))
+    bodies = [a for a in arguments if isinstance(a, fx.GraphModule)]
+    traces = [n.meta.get("stack_trace") for n in (node, *(i for body in bodies for i in body.graph.nodes))]
     raise CaptureError(
         f"the model uses torch.{name}, which a program cannot hold",
-        where=(node.meta.get("stack_trace") or "").strip() or None,
+        where=next((line for line in map(source_line, filter(None, traces)) if line), None),
         why="a program is one straight graph of operators"
         if node.target is not _AUTOCAST
         else "operators inside an enabled autocast region change their dtype",

@@ -99,6 +99,7 @@ def _lift_placeholder(
             why="a program's inputs are tensors; numbers are fixed when it is captured",
             fix="export without a dynamic number, or pass it as a 0-d tensor",
         )
+    # An argument called "input" keeps that name as target; a node may not be named like a builtin.
     return _copied(lifted.graph.placeholder(node.name), node)
 
 

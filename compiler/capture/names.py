@@ -55,7 +55,7 @@ def named(graph: fx.Graph) -> fx.Graph:
 
 def source_line(stack_trace: str) -> str | None:
     """``file.py:12  code`` of the innermost frame that is not PyTorch's own, from a stack trace as text."""
-    frames = [f for f in _FRAME.finditer(stack_trace) if not f["file"].startswith(_TORCH)]
+    frames = [f for f in _FRAME.finditer(stack_trace) if not f["file"].startswith((_TORCH, "<"))]
     if not frames:
         return None
     frame = frames[-1]
@@ -74,11 +74,11 @@ def _source(node: fx.Node, lines: dict[str, str | None]) -> str | None:
 def _labelled(graph: fx.Graph) -> list[tuple[fx.Node, str, tuple[str, ...]]]:
     counts = Counter(_call_of(node) for node in graph.nodes if node.op == "call_function")
     parents = {path for node in graph.nodes for path in scopes_of(node)[:-1]}
-    taken = {node.name for node in graph.nodes if node.op == "placeholder"}
+    taken = {str(node.target) for node in graph.nodes if node.op == "placeholder"}
     rows: list[tuple[fx.Node, str, tuple[str, ...]]] = []
     for node in graph.nodes:
         if node.op in ("placeholder", "output"):
-            rows.append((node, node.name, ()))
+            rows.append((node, str(node.target), ()))
         elif node.op == "get_attr":
             wanted, owner = _attribute_label(node)
             rows.append((node, unique_label(wanted, taken), (owner,) if owner else ()))

@@ -61,17 +61,16 @@ def _safe_node(node: ast.expr) -> bool:
         return isinstance(node.func, ast.Name) and _safe_call(node.func.id, node)
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow):
         return isinstance(node.left, ast.Name) and _safe_node(node.left) and _small(node.right, 1, 5)
-    operators = (ast.Add, ast.Sub, ast.Mult, ast.FloorDiv)
-    fits = isinstance(node, ast.BinOp) and isinstance(node.op, operators)
-    return fits and _safe_node(node.left) and _safe_node(node.right)
+    if isinstance(node, ast.BinOp) and isinstance(node.op, (ast.Add, ast.Sub, ast.Mult, ast.FloorDiv)):
+        return _safe_node(node.left) and _safe_node(node.right)
+    return False
 
 
 def _safe_call(name: str, node: ast.Call) -> bool:
     args = node.args
     if name == "Symbol":
         assumptions = all(k.arg in _ASSUMPTIONS and _is_flag(k.value) for k in node.keywords)
-        named = len(args) == 1 and isinstance(args[0], ast.Constant) and isinstance(args[0].value, str)
-        return named and assumptions and _SYMBOL.fullmatch(args[0].value) is not None
+        return assumptions and len(args) == 1 and _is_symbol_name(args[0])
     if node.keywords:
         return False
     if name == "Integer":
@@ -81,14 +80,20 @@ def _safe_call(name: str, node: ast.Call) -> bool:
     return name in _EXPRESSION_FUNCTIONS and all(_safe_node(arg) for arg in args)
 
 
+def _is_symbol_name(node: ast.expr) -> bool:
+    text = node.value if isinstance(node, ast.Constant) else None
+    return isinstance(text, str) and _SYMBOL.fullmatch(text) is not None
+
+
 def _safe_symbol(node: ast.expr) -> bool:
     named = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Symbol"
     return named and _safe_node(node)
 
 
 def _safe_exponent(node: ast.expr) -> bool:
-    whole = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Integer"
-    return whole and len(node.args) == 1 and not node.keywords and _small(node.args[0], 1, 5)
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Integer":
+        return len(node.args) == 1 and not node.keywords and _small(node.args[0], 1, 5)
+    return False
 
 
 def _small(node: ast.expr, low: int, high: int) -> bool:

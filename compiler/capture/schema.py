@@ -81,8 +81,9 @@ def normalise(node: fx.Node) -> None:
     kwargs: dict[str, Any] = {}
     for place, arg in enumerate(op._schema.arguments):
         if arg.kwarg_only:
-            if arg.name in node.kwargs and node.kwargs[arg.name] != arg.default_value:
-                kwargs[arg.name] = node.kwargs[arg.name]
+            value = node.kwargs.get(arg.name, arg.default_value)
+            if arg.name in node.kwargs and not (arg.has_default_value() and value == arg.default_value):
+                kwargs[arg.name] = value
         elif place < len(node.args):
             args.append(node.args[place])
         else:

@@ -9,7 +9,7 @@ from torch.utils import _pytree as pytree
 
 from fxc.compiler.capture.lift import Lifted
 from fxc.compiler.errors import CaptureError
-from fxc.compiler.origin import identifier
+from fxc.compiler.origin import identifier, label_of, unique_label
 from fxc.compiler.program import InputSpec, OutputSpec, Program, output_node
 
 _PLAIN = (int, float, bool, str, type(None))
@@ -64,7 +64,9 @@ def specs_of(
     """
     dims = Dimensions(one_batch)
     inputs = _input_specs(graph, lifted.frozen_inputs, dims)
-    names = [n for place, n in enumerate(_leaf_names(lifted.out_spec)) if place not in lifted.frozen_outputs]
+    taken = {spec.name for spec in inputs}
+    leaves = enumerate(_leaf_names(lifted.out_spec))
+    names = [unique_label(n, taken) for place, n in leaves if place not in lifted.frozen_outputs]
     nodes: Any = output_node(graph).args[0]
     return inputs, tuple(OutputSpec(n, *dims.of(node.meta["val"])) for n, node in zip(names, nodes))
 
@@ -83,7 +85,7 @@ def _input_specs(
             specs.append(InputSpec(name, (), "constant", _plain(name, value)))
         else:
             node = next(placeholders)
-            specs.append(InputSpec(node.name, *dims.of(node.meta["val"])))
+            specs.append(InputSpec(label_of(node), *dims.of(node.meta["val"])))
     return tuple(specs)
 
 

@@ -67,11 +67,7 @@ def weight_scales(weight: Tensor, spec: QuantSpec) -> Tensor:
     ``scale = max|w| / qmax``. A channel of zeros takes the largest scale of the others, so that its bias still has
     codes to be written in; a weight that is all zeros takes scale 1.
     """
-    magnitude = weight.detach().abs()
-    if spec.axis is not None:
-        magnitude = magnitude.movedim(spec.axis, 0).reshape(weight.shape[spec.axis], -1).amax(dim=1)
-    else:
-        magnitude = magnitude.amax()
+    magnitude = channel_maxima(weight, spec)
     scale = (magnitude.double() / spec.qmax).to(torch.float32)
     dead = magnitude == 0
     fallback = scale.max() if float(magnitude.max()) > 0 else torch.tensor(1.0)
@@ -79,3 +75,11 @@ def weight_scales(weight: Tensor, spec: QuantSpec) -> Tensor:
     if spec.scale_kind == "pow2":
         scale = torch.exp2(torch.ceil(torch.log2(scale)))
     return scale
+
+
+def channel_maxima(weight: Tensor, spec: QuantSpec) -> Tensor:
+    """Largest magnitude of each channel along ``spec.axis``, ``[channels]``; of the whole tensor (0-d) without axis."""
+    magnitude = weight.detach().abs()
+    if spec.axis is None:
+        return magnitude.amax()
+    return magnitude.movedim(spec.axis, 0).reshape(weight.shape[spec.axis], -1).amax(dim=1)

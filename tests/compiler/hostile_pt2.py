@@ -124,14 +124,18 @@ def _placeholder(members: dict[str, bytes], marker: Path) -> None:
     members[MODEL] = members[MODEL].replace(b'"x"', name.encode())
 
 
-def _system_call(members: dict[str, bytes], marker: Path) -> None:
+def system_call(members: dict[str, bytes], marker: Path) -> None:
     command = {"name": "", "arg": {"as_string": f"touch {marker}"}, "kind": 1}
     node = {"target": "torch.os.system", "inputs": [command], "outputs": [{"as_none": True}], "metadata": {}}
     edit(members, MODEL, lambda document: document["graph_module"]["graph"]["nodes"].insert(0, node))
 
 
 def _guard(members: dict[str, bytes], marker: Path) -> None:
-    edit(members, MODEL, lambda document: document.update(guards_code=[f"open({str(marker)!r}, 'w') is not None"]))
+    edit(
+        members,
+        MODEL,
+        lambda document: document.update(guards_code=[f"open({str(marker)!r}, 'w') is not None"]),
+    )
 
 
 def _structure(members: dict[str, bytes], marker: Path) -> None:
@@ -154,7 +158,6 @@ ROUTES: dict[str, Callable[[dict[str, bytes], Path], None]] = {
     "shape expression": _expression,
     "sample inputs": _sample_inputs,
     "placeholder name": _placeholder,
-    "operator name": _system_call,
     "structure": _structure,
     "guard": _guard,
 }

@@ -1,5 +1,6 @@
 """Capture: the graph's form, its names, and its numbers against eager PyTorch."""
 
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -13,6 +14,7 @@ from torch.utils import _pytree as pytree
 from fxc.compiler.capture import capture
 from fxc.compiler.origin import label_of, op_name, origin_of
 from fxc.compiler.program import Program
+from fxc.compiler.serialize import load_program, save_program
 from fxc.compiler.text import program_text
 from tests.models.small import SMALL, build_small, small_inputs
 
@@ -55,7 +57,9 @@ class Everything(nn.Module):
         self.linear = nn.Linear(3, 3)
         self.offsets = torch.arange(3.0)
 
-    def forward(self, x: Tensor, scale: int = 2, *, mask: Tensor | None = None, mode: str = "a") -> dict[str, Any]:
+    def forward(
+        self, x: Tensor, scale: int = 2, *, mask: Tensor | None = None, mode: str = "a"
+    ) -> dict[str, Any]:
         y = self.linear(x) * scale + self.offsets
         if mask is not None:
             y = y * mask
@@ -120,7 +124,10 @@ def test_labels_are_the_models_names() -> None:
     add = next(n for n in program.graph.nodes if op_name(n) == "add")
     assert origin_of(add).source == f"test_capture.py:{Block.forward.__code__.co_firstlineno + 3}  y += x"
     assert add.name == "_0_add"
-    assert {label_of(n) for n in program.graph.nodes if n.op == "get_attr"} >= {"0.conv.weight", "0.bn.running_var"}
+    assert {label_of(n) for n in program.graph.nodes if n.op == "get_attr"} >= {
+        "0.conv.weight",
+        "0.bn.running_var",
+    }
 
 
 def test_a_weight_used_by_hand_names_its_operator() -> None:
@@ -132,12 +139,30 @@ def test_nested_arguments_and_results() -> None:
     model, x, mask = Everything().eval(), torch.randn(1, 3), torch.ones(1, 3)
     program = capture(model, (x, 3), {"mask": mask, "mode": "b"})
     assert_canonical(program)
-    assert [str(s) for s in program.inputs if not s.is_constant] == ["x: float32[batch, 3]", "mask: float32[batch, 3]"]
+    assert [str(s) for s in program.inputs if not s.is_constant] == [
+        "x: float32[batch, 3]",
+        "mask: float32[batch, 3]",
+    ]
     assert {s.name: s.value for s in program.inputs if s.is_constant} == {"scale": 3, "mode": "b"}
     assert [s.name for s in program.outputs] == ["y", "pair_first", "offsets"]
     assert program.outputs[0].shape == ("batch", 3)
     assert_equal(program, model, torch.randn(5, 3), 3, mask=torch.rand(5, 3), mode="b")
     assert isinstance(program(x, 3, mask=mask, mode="b")["pair"], Pair)
+
+
+def test_names_of_arguments_and_results_do_not_collide(tmp_path: Path) -> None:
+    """``input`` is no name for a node, and ``x`` names both an argument and a result; constants survive a file."""
+
+    class Names(nn.Module):
+        def forward(self, x: Tensor, input: Tensor) -> dict[str, Any]:
+            return {"x": x * 2, "nothing": None, "sum": input + x, "label": "cat", "count": 3}
+
+    program = capture(Names(), (torch.ones(1, 2), torch.ones(1, 2)))
+    assert [s.name for s in program.inputs] == ["x", "input"]
+    assert [s.name for s in program.outputs] == ["x_1", "sum"]
+    save_program(program, tmp_path / "saved")
+    for each in (program, load_program(tmp_path / "saved")):
+        assert_equal(each, Names(), torch.rand(3, 2), torch.rand(3, 2))
 
 
 def test_integer_and_absent_inputs() -> None:

@@ -16,7 +16,7 @@ from fxc.compiler.origin import origin_of
 from fxc.compiler.program import InputSpec
 from fxc.compiler.serialize import load_program, save_program
 from fxc.compiler.serialize_values import decode_argument, decode_tree, encode_argument, encode_tree
-from fxc.compiler.text import structural_hash, value_text
+from fxc.compiler.text import program_text, structural_hash, value_text
 from tests.compiler.saved_programs import conv_program
 
 
@@ -139,3 +139,28 @@ def test_an_existing_program_is_kept_unless_forced(tmp_path: Path) -> None:
     save_program(conv_program(2), path, force=True)
     assert load_program(path).inputs[0].shape == (2, 3, 8, 8)
     assert [p.name for p in tmp_path.iterdir()] == ["p"]
+
+
+class Mixed(nn.Module):
+    """Operators that the rebuilding of values treats in different ways."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.head = nn.Conv2d(3, 6, 3, stride=2), nn.BatchNorm2d(6), nn.Linear(6, 4)
+
+    def forward(self, x: torch.Tensor, scale: torch.Tensor) -> list[torch.Tensor]:
+        y = nn.functional.hardswish(self.norm(self.conv(x))).clamp(0, 4).permute(0, 2, 3, 1).sigmoid()
+        z = nn.functional.dropout(nn.functional.gelu(self.head(y)), 0.5, self.training) * y.shape[0]
+        return [z > 0.5, (z * scale).to(torch.float16), y.reshape(y.shape[0] * 2, -1), z.argmax(-1) + 1]
+
+
+@pytest.mark.parametrize("batch", [True, False])
+def test_values_of_a_captured_model_are_those_of_export(tmp_path: Path, batch: bool) -> None:
+    from fxc.compiler.capture import capture
+
+    program = capture(Mixed().eval(), (torch.randn(2, 3, 9, 9), torch.randn(2, 1, 1, 4)), dynamic_batch=batch)
+    loaded = load_program(save_program(program, tmp_path / "p"))
+    assert program_text(loaded) == program_text(program)
+    for node, other in zip(program.graph.nodes, loaded.graph.nodes):
+        if isinstance(node.meta.get("val"), torch.Tensor):
+            assert str(node.meta["val"].stride()) == str(other.meta["val"].stride()), node.name

@@ -195,9 +195,7 @@ def test_deep_nesting_does_not_exhaust_the_stack(saved: Path) -> None:
     for _ in range(400):
         deep = [deep]
     with pytest.raises(ArtifactError, match="nested"):
-        load_program(
-            rewrite(save_program(conv_program(), saved.parent / "q"), _first("call_function", args=[deep]))
-        )
+        load_program(rewrite(copy, _first("call_function", args=[deep])))
 
 
 @pytest.mark.parametrize("shape", [[-1], [True], ["x y"], [1.5], ["__import__('os')"], [1 << 70]])

@@ -39,7 +39,11 @@ class LayerDifference:
 def cut(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[str]]:
     """The model with every activation QuantizeLinear's output cut: what reads it becomes an input ``<name>::in``."""
     initializers = {i.name for i in model.graph.initializer}
-    codes = {n.output[0]: n for n in model.graph.node if n.op_type == "QuantizeLinear" and n.input[0] not in initializers}
+    codes = {
+        n.output[0]: n
+        for n in model.graph.node
+        if n.op_type == "QuantizeLinear" and n.input[0] not in initializers
+    }
     zero_types = {i.name: i.data_type for i in model.graph.initializer}
     cut_model = onnx.ModelProto()
     cut_model.CopyFrom(model)
@@ -57,7 +61,9 @@ def cut(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[str]]:
     return cut_model, list(codes)
 
 
-def compare(path: Path, program: Program, inputs: tuple[torch.Tensor, ...], tensors: dict[str, str]) -> list[LayerDifference]:
+def compare(
+    path: Path, program: Program, inputs: tuple[torch.Tensor, ...], tensors: dict[str, str]
+) -> list[LayerDifference]:
     """Every quantized tensor of the file at ``path`` against ``program``.
 
     Args:

@@ -49,7 +49,9 @@ def test_optimized_float_equals_the_module(case: tuple[str, torch.nn.Module, Pro
 
 @pytest.mark.slow
 @pytest.mark.parametrize("target", ["cpu-int8", "ort-int8"])
-def test_int8_file_keeps_what_the_graph_keeps(case: tuple[str, torch.nn.Module, Program], target: str, tmp_path: Path) -> None:
+def test_int8_file_keeps_what_the_graph_keeps(
+    case: tuple[str, torch.nn.Module, Program], target: str, tmp_path: Path
+) -> None:
     name, model, program = case
     artifact = fxc.compile(program, target, calibration_data=calibration())
     x = held_out()
@@ -61,7 +63,9 @@ def test_int8_file_keeps_what_the_graph_keeps(case: tuple[str, torch.nn.Module, 
     assert file_db is not None
     assert file_db >= graph_db - 1.0
     coverage = artifact.report["kernels"]["mac_coverage"]
-    assert coverage >= (COVERAGE_PURE if name in PURE_CONV else COVERAGE), artifact.report["kernels"]["float_layers"]
+    assert coverage >= (COVERAGE_PURE if name in PURE_CONV else COVERAGE), artifact.report["kernels"][
+        "float_layers"
+    ]
 
 
 @pytest.mark.slow

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
-from fxc.compiler.errors import ArtifactError, FxcError, UsageError
+from fxc.compiler.errors import ArtifactError, UsageError
 from fxc.tools.cli.models import load_model
 from fxc.tools.cli.modelspec import ShapeSpec, parse_model
 
@@ -112,9 +113,14 @@ def test_weights_from_a_file(file: Path, tmp_path: Path) -> None:
     assert torch.equal(loaded.model.weight, state["weight"])
     with pytest.raises(ArtifactError, match="do not fit"):
         load_model(parse_model(f"{file}:make"), weights=str(tmp_path / "w.pt"))
+    save_file(state, tmp_path / "w.safetensors")
+    loaded = load_model(parse_model(f"{file}:model"), weights=str(tmp_path / "w.safetensors"))
+    assert torch.equal(loaded.model.bias, state["bias"])
     torch.save([1, 2], tmp_path / "n.pt")
-    with pytest.raises(FxcError):
-        load_model(parse_model(f"{file}:model"), weights=str(tmp_path / "n.pt"))
+    (tmp_path / "n.safetensors").write_bytes(b"nothing")
+    for name in ("n.pt", "n.safetensors", "gone.pt", "gone.safetensors"):
+        with pytest.raises(ArtifactError, match=name):
+            load_model(parse_model(f"{file}:model"), weights=str(tmp_path / name))
 
 
 def test_a_module_a_factory_a_class_and_a_pair(file: Path) -> None:

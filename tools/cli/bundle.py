@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
 from fxc.compiler.errors import CalibrationError, InputError
-from fxc.compiler.program import InputSpec, Program
+from fxc.compiler.program import InputSpec
 from fxc.tools.data import arrays, images
 from fxc.tools.data.calibration import BATCH, static_batch
 from fxc.tools.data.checks import check_batch
@@ -29,20 +27,18 @@ Named = tuple[list[str], Batch]
 
 def input_specs(artifact: Artifact) -> tuple[InputSpec, ...]:
     """The tensor inputs of the model in a bundle."""
-    listed = artifact.report["model"]["inputs"]
-    specs = (InputSpec(i["name"], tuple(i["shape"]), i["dtype"]) for i in listed)
-    return tuple(spec for spec in specs if not spec.is_constant)
+    return tuple(InputSpec(i["name"], tuple(i["shape"]), i["dtype"]) for i in artifact.manifest["inputs"])
+
+
+def output_names(artifact: Artifact) -> list[str]:
+    """The names of the flat outputs."""
+    return [str(spec["name"]) for spec in artifact.manifest["outputs"]]
 
 
 def preprocessing(artifact: Artifact) -> Preprocessing | None:
     """How images become inputs, if the manifest says it."""
     known = artifact.manifest.get("preprocessing")
     return Preprocessing.from_json(known) if known else None
-
-
-def run_batch(artifact: Artifact, batch: Batch) -> list[Tensor]:
-    """The flat outputs of the emitted file for one batch."""
-    return [leaf for leaf in pytree.tree_leaves(artifact(*batch)) if isinstance(leaf, Tensor)]
 
 
 def read_inputs(
@@ -111,30 +107,3 @@ def _arrays(path: Path, specs: tuple[InputSpec, ...]) -> Iterator[Named]:
         batch = tuple(column[start : start + step] for column in data)
         names = [f"{path}[{i}]" for i in range(start, min(start + step, count))]
         yield names, check_batch(batch, specs, f"{path}, from sample {start}")
-
-
-@dataclass(frozen=True)
-class Golden:
-    """What a bundle recorded when it was made.
-
-    Attributes:
-        names: of the outputs.
-        inputs: flat inputs.
-        outputs: what the model file answered then.
-        float_outputs: what the float program answered.
-    """
-
-    names: tuple[str, ...]
-    inputs: Batch
-    outputs: Batch
-    float_outputs: Batch
-
-
-def golden(artifact: Artifact) -> Golden:
-    """The recorded inputs and outputs of a bundle."""
-    raise NotImplementedError
-
-
-def quantized_graph(artifact: Artifact) -> Program | None:
-    """The quantized program of a bundle."""
-    raise NotImplementedError

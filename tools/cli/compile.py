@@ -12,9 +12,10 @@ import typer
 from fxc.compiler.errors import UsageError
 from fxc.compiler.target import Target
 from fxc.tools.cli import options as o
-from fxc.tools.cli.folder import check_output
+from fxc.tools.cli.folder import check_dump, check_output
 from fxc.tools.cli.modelspec import ModelSpec, ShapeSpec, parse_model, parse_shapes
-from fxc.tools.cli.output import Result, facts, mebibytes, warn
+from fxc.tools.cli.output import Result, facts, warn
+from fxc.tools.cli.output import size as size_text
 from fxc.tools.cli.progress import Report, progress
 from fxc.tools.data.spec import DataSpec, parse_spec
 
@@ -121,16 +122,25 @@ def compile_command(
     )
     check_output(job.output, force=force)
     if dump is not None:
-        check_output(dump, force=True)
+        check_dump(dump)
     with progress() as report:
-        artifact, warnings = run_job(job, report)
-    for text in warnings:
+        done = run_job(job, report)
+    for text in done.warnings:
         warn(text)
-    return summary(artifact, job.output, warnings)
+    return summary(done, job.output)
 
 
-def run_job(job: Job, report: Report) -> tuple[Artifact, tuple[str, ...]]:
-    """Load, capture, calibrate, compile and save; the artifact and what must be said beside it."""
+@dataclass(frozen=True)
+class Done:
+    """A saved artifact and what must be said beside it; ``data`` tells what it was calibrated with."""
+
+    artifact: Artifact
+    warnings: tuple[str, ...]
+    data: str | None
+
+
+def run_job(job: Job, report: Report) -> Done:
+    """Load, capture, calibrate, compile and save."""
     report("load", 0, None)
     import fxc
     from fxc.tools.cli.models import load_model
@@ -153,7 +163,8 @@ def run_job(job: Job, report: Report) -> tuple[Artifact, tuple[str, ...]]:
     )
     report("save", 0, None)
     artifact.save(job.output, force=job.force)
-    return artifact, (*loaded.warnings, *(data.warnings if data is not None else ()))
+    warnings = (*loaded.warnings, *(data.warnings if data is not None else ()))
+    return Done(artifact, warnings, data.said if data is not None else None)
 
 
 def captured(loaded: LoadedModel, job: Job) -> Program:
@@ -196,28 +207,30 @@ def manifest_preprocessing(loaded: LoadedModel, data: CalibrationData | None) ->
     return {**known.to_json(), **({"categories": list(loaded.categories)} if loaded.categories else {})}
 
 
-def summary(artifact: Artifact, path: Path, warnings: tuple[str, ...]) -> Result:
+def summary(done: Done, path: Path) -> Result:
     """What a user wants to know first; the rest is in the report."""
-    report = artifact.report
+    report, rows = done.artifact.report, summary_rows(done.artifact)
+    words = ("model", "target", "calibration", "accuracy", "kernels", "tools")
     document = {
         "artifact": str(path),
-        "warnings": list(warnings),
-        **{
-            key: report.get(key)
-            for key in ("model", "target", "calibration", "accuracy", "kernels", "size", "tools")
-        },
+        "calibration_data": done.data,
+        "warnings": list(done.warnings),
+        **{word: report.get(word) for word in words},
+        "size": model_size(done.artifact),
         "float_tensors": report.get("float_tensors", []),
         "notes": [note for note in report.get("notes", []) if note.get("kind") == "warning"],
     }
-    head = f"{report['model']['name']} for {artifact.target.name} -> {path}"
-    return Result(document, "\n".join([head, facts(summary_rows(report)), f"  {path / 'report.html'}"]))
+    if done.data is not None:
+        rows = [("calibration", done.data), *rows[1:]]
+    head = f"{report['model']['name']} for {report['target']['name']} -> {path}"
+    return Result(document, "\n".join([head, facts(rows), f"  {path / 'report.html'}"]))
 
 
-def summary_rows(report: dict[str, Any]) -> list[tuple[str, object]]:
-    """The report's main numbers, as rows of words."""
-    calibrated = report.get("calibration") or {}
-    kernels, size = report.get("kernels") or {}, report.get("size") or {}
-    accuracy = report.get("accuracy") or {}
+def summary_rows(artifact: Artifact) -> list[tuple[str, object]]:
+    """The report's main numbers, as rows of words; the first is the calibration's."""
+    report = artifact.report
+    calibrated, kernels = report.get("calibration") or {}, report.get("kernels") or {}
+    accuracy, sizes = report.get("accuracy") or {}, model_size(artifact)
     rows: list[tuple[str, object]] = [("calibration", calibrated.get("said"))]
     rows += [("accuracy", _accuracy(row)) for row in accuracy.get("outputs", [])]
     rows.append(("", accuracy.get("how")))
@@ -225,13 +238,26 @@ def summary_rows(report: dict[str, Any]) -> list[tuple[str, object]]:
         share = kernels.get("mac_coverage")
         covered = f", {share:.1%} of multiply-accumulates in integers" if share is not None else ""
         rows.append(("kernels", f"{kernels['integer']} integer, {kernels['float']} float{covered}"))
-    if size.get("file_bytes"):
-        rows.append(("size", f"{mebibytes(size['file_bytes'])}, {size.get('ratio', 0):.2f} of float"))
+    ratio = f", {sizes['ratio']:.2f} of the float weights" if sizes["ratio"] is not None else ""
+    rows.append(("size", size_text(sizes["file_bytes"]) + ratio))
     left = report.get("float_tensors") or []
     rows.append(
         ("left in float", f"{len(left)} tensors, each with its reason in the report" if left else None)
     )
     return rows
+
+
+def model_size(artifact: Artifact) -> dict[str, Any]:
+    """Bytes of the emitted file(s), of the float weights, and their ratio."""
+    known = artifact.report.get("size") or {}
+    files = known.get("files") or [artifact.manifest["model"]]
+    emitted = sum(artifact.manifest["files"][name]["bytes"] for name in files)
+    weights = known.get("float_weights_bytes")
+    return {
+        "file_bytes": emitted,
+        "float_weights_bytes": weights,
+        "ratio": emitted / weights if weights else None,
+    }
 
 
 def _accuracy(row: dict[str, Any]) -> str:

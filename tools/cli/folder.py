@@ -1,40 +1,26 @@
-"""The output folder, checked before any work: where it is, that it can be written, that nothing is lost."""
+"""The output folder, checked before any work: that it can be written, and that nothing in it would be lost."""
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 
-from fxc.compiler.errors import ArtifactError
+from fxc.compiler.files import ensure_writable
 
 
 def check_output(path: Path, *, force: bool) -> None:
-    """Check that an artifact can be written to ``path``.
+    """Check that a bundle can be written to ``path``. Saving looks again, and closer, at what it would replace.
 
     Raises:
         ArtifactError: it exists and ``force`` is not set, or its folder cannot be written.
     """
-    if (path.exists() or path.is_symlink()) and not force:
-        raise ArtifactError(
-            f"{path} exists already",
-            why="an artifact is never overwritten silently",
-            fix="--force, or another -o",
-        )
-    if path.exists() and not path.is_dir():
-        raise ArtifactError(f"{path} is a file", why="an artifact is a folder", fix="another -o")
-    parent = _first_existing(path.absolute().parent)
-    if not parent.is_dir():
-        raise ArtifactError(f"{path} cannot be created", where=str(parent), why="it is not a folder")
-    try:
-        os.rmdir(
-            tempfile.mkdtemp(prefix=".fxc-probe-", dir=parent)
-        )  # permission bits alone say nothing to root
-    except OSError as error:
-        raise ArtifactError(
-            f"{path} cannot be created", where=str(parent), why=error.strerror or str(error), fix="another -o"
-        ) from error
+    ensure_writable(path, force=force, removable=lambda folder: (folder / "manifest.json").is_file())
 
 
-def _first_existing(path: Path) -> Path:
-    return next(p for p in (path, *path.parents) if p.exists())
+def check_dump(path: Path) -> None:
+    """Check that the dumps can be written to ``path``; a folder that is there already is added to.
+
+    Raises:
+        ArtifactError: its folder cannot be written.
+    """
+    if not path.is_dir():
+        check_output(path, force=False)

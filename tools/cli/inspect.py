@@ -8,7 +8,7 @@ import typer
 
 from fxc.tools.cli import options as o
 from fxc.tools.cli.compile import summary_rows
-from fxc.tools.cli.output import Result, columns, facts, mebibytes, shape
+from fxc.tools.cli.output import Result, columns, facts, shape, size
 
 if TYPE_CHECKING:
     from fxc.compiler.artifact import Artifact
@@ -47,7 +47,7 @@ def parts(artifact: Artifact, sizes: dict[str, int], layers: bool) -> list[str]:
         *(("output", _tensor(t)) for t in model["outputs"]),
         ("parameters", f"{model['parameters']:,}"),
         ("work", f"{model['macs']:,} multiply-accumulates for one sample"),
-        *summary_rows(report),
+        *summary_rows(artifact),
         ("made with", ", ".join(f"{name} {version}" for name, version in sorted(tools.items()))),
         ("hashes", "every file matches the manifest"),
     ]
@@ -55,7 +55,7 @@ def parts(artifact: Artifact, sizes: dict[str, int], layers: bool) -> list[str]:
         f"note: {_place(n)}{n['text']}" for n in report.get("notes", []) if n["kind"] in ("info", "warning")
     ]
     floats = [f"in float: {_place(n)}{n['reason']}" for n in report.get("float_tensors", [])]
-    files = columns([(name, mebibytes(size)) for name, size in sizes.items()], ("file", "size"))
+    files = columns([(name, size(count)) for name, count in sizes.items()], ("file", "size"))
     table = (
         _layers(report["layers"]) if layers and report.get("layers") else _counts(report.get("layers") or [])
     )

@@ -155,18 +155,28 @@ def _is_file(weights: str | None) -> bool:
 
 def _read_weights(model: nn.Module, path: Path) -> None:
     """Load a state dict from a tensor file; no code in it runs."""
-    from fxc.compiler.tensorfile import load_tensor_file
-
-    state = load_tensor_file(path)
-    state = state.get("state_dict", state) if isinstance(state, Mapping) else state
-    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise ArtifactError(
-            f"{path} is no state dict", fix="save it with torch.save(model.state_dict(), path)"
-        )
+    state = _state(path)
+    if not isinstance(state, Mapping):
+        fix = "save it with torch.save(model.state_dict(), path)"
+        raise ArtifactError(f"{path} is no state dict", fix=fix)
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
         raise ArtifactError(f"the weights in {path} do not fit the model", why=str(error)) from error
+
+
+def _state(path: Path) -> Tensor | dict[str, Tensor]:
+    from fxc.compiler.tensorfile import load_tensor_file
+
+    if path.suffix != ".safetensors":
+        return load_tensor_file(path, error=ArtifactError)
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ArtifactError(f"cannot read {path}", why=str(error)) from error
 
 
 def _image(weights: Any) -> tuple[Tensor] | None:

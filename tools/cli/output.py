@@ -77,9 +77,13 @@ def shape(dims: Sequence[object]) -> str:
     return f"[{', '.join(map(str, dims))}]"
 
 
-def mebibytes(count: float) -> str:
-    """A file size in MiB."""
-    return f"{count / 2**20:.2f} MiB"
+def size(count: float) -> str:
+    """A number of bytes in the unit that suits it."""
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.2f} GiB"
 
 
 def plain(value: Any) -> Any:

@@ -44,7 +44,7 @@ def run_command(
     with progress() as report:
         report("load", 0, None)
         import fxc
-        from fxc.tools.cli.bundle import read_inputs, run_batch
+        from fxc.tools.cli.bundle import output_names, read_inputs
 
         artifact = fxc.load(bundle)
         sources: list[str] = []
@@ -52,8 +52,8 @@ def run_command(
         for names, batch in read_inputs(artifact, inputs, *words):
             report("run", len(sources), None)
             sources += names
-            runs.append([y[: len(names)] if y.dim() else y for y in run_batch(artifact, batch)])
-    joined = dict(zip([spec["name"] for spec in artifact.report["model"]["outputs"]], _joined(runs)))
+            runs.append([y[: len(names)] if y.dim() else y for y in artifact.run_flat(*batch)])
+    joined = dict(zip(output_names(artifact), _joined(runs)))
     if output is not None:
         write_outputs(output, joined)
     categories = (artifact.manifest.get("preprocessing") or {}).get("categories") or []
@@ -64,7 +64,8 @@ def told(
     outputs: dict[str, Tensor], sources: list[str], categories: list[str], written: Path | None
 ) -> Result:
     """The best classes per sample where an output looks like scores of classes, else a summary of each output."""
-    tables, document = [], {}
+    tables: list[str] = []
+    document: dict[str, Any] = {}
     for name, tensor in outputs.items():
         document[name] = {"shape": list(tensor.shape), "dtype": str(tensor.dtype).removeprefix("torch.")}
         if tensor.dim() == 2 and tensor.is_floating_point() and tensor.shape[1] >= 2:
@@ -76,8 +77,8 @@ def told(
             tables.append(f"{name} {shape(tensor.shape)}: " + _numbers(summarise(tensor)))
     if written is not None:
         tables.append(f"written to {written}")
-    document = {"outputs": document, "written": str(written) if written is not None else None}
-    return Result(document, "\n".join(tables))
+    told_of = {"outputs": document, "written": str(written) if written is not None else None}
+    return Result(told_of, "\n".join(tables))
 
 
 def top(scores: Tensor, categories: list[str]) -> list[list[dict[str, Any]]]:
@@ -117,7 +118,8 @@ def write_outputs(path: Path, outputs: dict[str, Tensor]) -> None:
             if path.suffix == ".npy":
                 np.save(file, next(iter(outputs.values())).numpy())
             else:
-                np.savez(file, **{name: tensor.numpy() for name, tensor in outputs.items()})
+                arrays: dict[str, Any] = {name: tensor.numpy() for name, tensor in outputs.items()}
+                np.savez(file, **arrays)
         part.replace(path)
     except OSError as error:
         raise ArtifactError(f"cannot write {path}", why=error.strerror or str(error)) from error
@@ -136,31 +138,26 @@ def _check_output(path: Path | None, *, force: bool) -> None:
         raise ArtifactError(f"cannot write {path}", why=f"there is no folder {path.absolute().parent}")
 
 
-def _joined(runs: list[tuple[str, list[Tensor]]]) -> list[Tensor]:
+def _joined(runs: list[list[Tensor]]) -> list[Tensor]:
     import torch
 
-    return [
-        torch.cat(parts) if parts[0].dim() else torch.stack(parts) for parts in zip(*(t for _, t in runs))
-    ]
+    return [torch.cat(parts) if parts[0].dim() else torch.stack(parts) for parts in zip(*runs)]
 
 
-def _rows(tensors: list[Tensor]) -> range:
-    return range(tensors[0].shape[0] if tensors and tensors[0].dim() else 1)
-
-
-def _classes(name: str, best: list[list[dict[str, Any]]], sources: list[str]) -> str:
+def _classes(output: str, best: list[list[dict[str, Any]]], sources: list[str]) -> str:
+    named = any("name" in entry for row in best for entry in row)
     rows = [
         (
             sources[i] if not rank else "",
             rank + 1,
             entry["class"],
-            entry.get("name", ""),
             f"{entry['score']:.4f}",
+            *((entry.get("name", ""),) if named else ()),
         )
         for i, row in enumerate(best)
         for rank, entry in enumerate(row)
     ]
-    return columns(rows, ("sample", "rank", "class", "name", name))
+    return columns(rows, ("sample", "rank", "class", output, *(("name",) if named else ())))
 
 
 def _numbers(facts: dict[str, float]) -> str:

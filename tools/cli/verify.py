@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fxc.compiler.errors import UsageError
 from fxc.tools.cli import options as o
 from fxc.tools.cli.modelspec import ModelSpec, parse_model
 from fxc.tools.cli.output import Result, columns, warn
@@ -17,14 +18,13 @@ from fxc.tools.data.spec import DataSpec, parse_spec
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from fxc.compiler.artifact import Artifact
-    from fxc.tools.cli.bundle import Golden
+    from fxc.compiler.artifact import Artifact, Golden
     from fxc.tools.data.labelled import LabelledData
 
 SLACK_DB = 1.0
 """Another host's kernels may round sums differently; more than this below the recorded SQNR is a fault."""
 
-Flat = Callable[["tuple[Tensor, ...]"], "list[Tensor]"]
+Flat = Callable[["tuple[Tensor, ...]"], "Sequence[Tensor]"]
 """A model as a function from flat inputs to flat outputs."""
 
 
@@ -85,56 +85,68 @@ def verify_command(
     with progress() as report:
         report("load", 0, None)
         import fxc
-        from fxc.tools.cli.bundle import golden
 
         artifact = fxc.load(bundle)
         report("golden", 0, None)
-        recorded = golden(artifact)
-        checks = golden_checks(artifact, recorded)
+        now = proof_run(artifact)
+        checks = golden_checks(artifact, now)
         reference = None
         if model is not None:
             report("float model", 0, None)
-            reference = float_model(model, weights, outputs, recorded, trust=trust)
-            checks += model_checks(artifact, recorded, reference, str(against))
+            reference = float_model(model, weights, outputs, artifact.golden, trust=trust)
+            checks += model_checks(artifact, now, reference, str(against))
         top1 = labelled_top1(artifact, spec, words, limit, reference, report) if spec is not None else None
     return told(str(bundle), checks, top1)
 
 
-def golden_checks(artifact: Artifact, recorded: Golden) -> list[Check]:
-    """The outputs of the model file on this host, now, against those that were recorded when it was made."""
-    from fxc.proof import sqnr_db
-    from fxc.tools.cli.bundle import run_batch
+def proof_run(artifact: Artifact) -> list[Tensor]:
+    """What the model file answers to the recorded inputs, at the precision that it was proven with."""
+    import torch
 
-    now = run_batch(artifact, recorded.inputs)
+    precision = artifact.target.options.get("proof_precision", "f32")
+    outputs = artifact.runner(precision=precision)([x.numpy() for x in artifact.golden.inputs])
+    return [torch.from_numpy(y) for y in outputs]
+
+
+def golden_checks(artifact: Artifact, now: Sequence[Tensor]) -> list[Check]:
+    """Today's answers against the float program's that were recorded; also whether they are the recorded bits."""
+    from fxc.proof import sqnr_db
+    from fxc.tools.cli.bundle import output_names
+
+    golden = artifact.golden
     checks = []
-    for name, got, then, exact in zip(recorded.names, now, recorded.outputs, recorded.float_outputs):
-        if not exact.is_floating_point():
-            checks.append(Check("recorded output", name, None, 0.0, same=bool(got.equal(then))))
-            continue
-        then_db = sqnr_db(exact, then)
-        floor = then_db - SLACK_DB if then_db is not None else 0.0
-        same = got.shape == then.shape and bool(got.equal(then))
-        checks.append(Check("recorded float output", name, sqnr_db(exact, got), floor, same))
+    for name, got, then, exact in zip(output_names(artifact), now, golden.outputs, golden.float_outputs):
+        same = got.shape == then.shape and bool(got.equal(then.to(got.dtype)))
+        floats = exact.is_floating_point() and got.shape == exact.shape
+        db, then_db = (sqnr_db(exact, got), sqnr_db(exact, then)) if floats else (None, None)
+        checks.append(Check("recorded float output", name, db, _floor(then_db), same))
     return checks
 
 
-def model_checks(artifact: Artifact, recorded: Golden, reference: Flat, name: str) -> list[Check]:
-    """The outputs of the model file against a float model's, on the recorded inputs."""
+def model_checks(artifact: Artifact, now: Sequence[Tensor], reference: Flat, model: str) -> list[Check]:
+    """Today's answers against a float model's, on the recorded inputs."""
     from fxc.proof import sqnr_db
-    from fxc.tools.cli.bundle import run_batch
+    from fxc.tools.cli.bundle import output_names
 
-    pairs = zip(
-        recorded.names, run_batch(artifact, recorded.inputs), reference(recorded.inputs), recorded.outputs
-    )
-    floors = [
-        sqnr_db(e, t) if e.is_floating_point() else None
-        for e, t in zip(recorded.float_outputs, recorded.outputs)
-    ]
-    return [
-        Check(name, output, sqnr_db(want, got), (floor or 0.0) - SLACK_DB)
-        for (output, got, want, _), floor in zip(pairs, floors)
-        if want.is_floating_point()
-    ]
+    golden = artifact.golden
+    wanted = reference(golden.inputs)
+    if [tuple(y.shape) for y in wanted] != [tuple(y.shape) for y in now]:
+        raise UsageError(
+            f"{model} gives other outputs than the bundle",
+            why=f"shapes {[list(y.shape) for y in wanted]}, the bundle has {[list(y.shape) for y in now]}",
+            fix="--outputs cuts the model where the bundle was cut",
+        )
+    checks = []
+    rows = zip(output_names(artifact), now, wanted, golden.outputs, golden.float_outputs)
+    for name, got, want, then, exact in rows:
+        if want.is_floating_point():
+            checks.append(Check(model, name, sqnr_db(want, got), _floor(sqnr_db(exact, then))))
+    return checks
+
+
+def _floor(recorded_db: float | None) -> float:
+    """The least SQNR that passes. Nothing about agreement can be read off beyond the noise of float sums (100 dB)."""
+    return 0.0 if recorded_db is None else min(recorded_db, 100.0) - SLACK_DB
 
 
 def float_model(
@@ -162,7 +174,7 @@ def float_model(
 
         return eager
     program = fxc.capture(loaded.model, recorded.inputs, outputs=outputs, name=loaded.name, trust=trust)
-    return lambda inputs: list(program.run_flat(*inputs))
+    return lambda inputs: program.run_flat(*inputs)
 
 
 def labelled_top1(
@@ -174,7 +186,7 @@ def labelled_top1(
     report: Report,
 ) -> dict[str, Any]:
     """Top-1 of the first output of each form of the model, and how often the file agrees with the float model."""
-    from fxc.tools.cli.bundle import input_specs, preprocessing, quantized_graph, run_batch
+    from fxc.tools.cli.bundle import input_specs, preprocessing
     from fxc.tools.data.labelled import load_labelled
 
     size, mean, std = words
@@ -189,10 +201,11 @@ def labelled_top1(
     )
     for text in data.warnings:
         warn(text)
-    graph = quantized_graph(artifact)
-    forms: dict[str, Flat] = {"artifact": lambda batch: run_batch(artifact, batch)}
-    if graph is not None:
-        forms["quantized graph"] = lambda batch: list(graph.run_flat(*batch))
+    graph = artifact.program
+    forms: dict[str, Flat] = {
+        "artifact": lambda batch: artifact.run_flat(*batch),
+        "quantized graph": lambda batch: graph.run_flat(*batch),
+    }
     if reference is not None:
         forms["float model"] = reference
     return {"data": data.said, "samples": len(data.labels), **_scores(data, forms, report)}

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from fxc.compiler.errors import CalibrationError, FxcError
+from fxc.compiler.errors import CalibrationError
 from fxc.compiler.program import InputSpec
+from fxc.compiler.tensorfile import load_tensor_file
 from fxc.tools.data.spec import DataSpec
 
 Column = np.ndarray[Any, Any] | Tensor
@@ -21,7 +21,7 @@ def columns(spec: DataSpec, inputs: Sequence[InputSpec]) -> tuple[Column, ...]:
     """One array ``[samples, ...]`` per input. An ``.npy`` file stays on disk and is mapped.
 
     In an ``.npz`` or a dict in a ``.pt``, arrays are found by input name; a single input also takes ``x`` or the only
-    array. A list or tuple in a ``.pt`` is taken in the inputs' order.
+    array.
 
     Raises:
         CalibrationError: the file cannot be read, holds something else, or lacks an input.
@@ -29,24 +29,24 @@ def columns(spec: DataSpec, inputs: Sequence[InputSpec]) -> tuple[Column, ...]:
     content = read_arrays(spec)
     if isinstance(content, Mapping):
         return _by_name(content, inputs, str(spec))
-    values = tuple(content) if isinstance(content, (list, tuple)) else (content,)
-    if len(values) != len(inputs) or not all(isinstance(v, (np.ndarray, Tensor)) for v in values):
+    if len(inputs) != 1:
         raise CalibrationError(
-            f"{spec} holds {len(values)} value(s), the model takes {len(inputs)} tensor input(s)",
+            f"{spec} holds one tensor, the model takes {len(inputs)}",
             why="; ".join(map(str, inputs)),
+            fix="give an .npz, or a dict in a .pt, with one array per input name",
         )
-    return values
+    return (content,)
 
 
 def read_arrays(spec: DataSpec) -> Any:
-    """What the file holds: an array, a mapping of arrays, or a list of them.
+    """What the file holds: an array or a mapping of arrays.
 
     Raises:
         CalibrationError: the file is broken, or holds Python objects.
     """
     try:
         if spec.kind == "pt":
-            return _read_pt(spec.path)
+            return load_tensor_file(spec.path, error=CalibrationError)
         content = np.load(spec.path, allow_pickle=False, mmap_mode="r" if spec.kind == "npy" else None)
         return dict(content) if spec.kind == "npz" else content
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
@@ -88,14 +88,3 @@ def _by_name(content: Mapping[str, Any], inputs: Sequence[InputSpec], name: str)
     if not all(isinstance(value, (np.ndarray, Tensor)) for value in found):
         raise CalibrationError(f"{name} holds something that is not a tensor under an input's name")
     return tuple(found)
-
-
-def _read_pt(path: Path) -> Any:
-    from fxc.compiler.tensorfile import load_tensor_file
-
-    try:
-        return load_tensor_file(path)
-    except FxcError as error:
-        raise CalibrationError(
-            error.what, where=error.where or str(path), why=error.why, fix=error.fix
-        ) from error

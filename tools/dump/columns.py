@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from operator import sub
 
 from fxc.tools.dump.lattice import ROOT, Lattice, ancestors
 
@@ -14,6 +15,9 @@ TRUNK_GAP = 12.0
 FRAME_PAD = 12.0
 FRAME_GAP = 20.0
 FRAME_MASS = 0.3
+MOST_WORK = 2_000_000
+"""Relaxation of a very large graph ends early, after this many elementary steps."""
+
 STILL = 0.5
 """Settling ends when nothing moves by more than this many pixels."""
 
@@ -85,15 +89,21 @@ class Separations:
         mass = [sum(weight for _, weight in pull) + FRAME_MASS for pull in pulls]
         mass += [FRAME_MASS] * (len(x) - self.count)
         share = [(a, b, gap, mass[b] / (mass[a] + mass[b])) for a in self.order for b, gap in self.after[a]]
-        for _ in range(rounds):
-            aims = [_mean(x, pull, x[c]) for c, pull in enumerate(pulls)]
-            for c, aim in enumerate(aims):
-                x[c] = (x[c] + aim) / 2
+        parts = [[(c, weight / (2 * sum(w for _, w in pull))) for c, weight in pull] for pull in pulls]
+        work = len(share) + sum(map(len, parts)) + 1
+        for _ in range(min(rounds, MOST_WORK // work + 1)):
+            before = x
+            x = [
+                x[c] / 2 + sum([x[other] * part for other, part in pull]) if pull else x[c]
+                for c, pull in enumerate(parts)
+            ] + x[self.count :]
             for a, b, gap, part in share:
                 lacking = x[a] + gap - x[b]
                 if lacking > 0:
                     x[a] -= lacking * part
                     x[b] += lacking * (1 - part)
+            if max(map(abs, map(sub, before, x)), default=0.0) < STILL / 10:
+                break
         return [(a + b) / 2 for a, b in zip(self._pushed_right(list(x)), self._pushed_left(list(x)))]
 
     def settle(self, x: list[float], pulls: Pulls, rounds: int) -> None:
@@ -126,11 +136,6 @@ class Separations:
     def _high(self, v: int, x: list[float]) -> float:
         limits = ((x[b] if b < self.count else self._high(b, x)) - gap for b, gap in self.after[v])
         return min(limits, default=float("inf"))
-
-
-def _mean(x: Sequence[float], pull: Sequence[tuple[int, float]], alone: float) -> float:
-    weight = sum(w for _, w in pull)
-    return sum(w * x[c] for c, w in pull) / weight if weight else alone
 
 
 def _median(values: list[tuple[float, float]]) -> float:
@@ -179,7 +184,7 @@ def separations(
 
 def pulls_between(lattice: Lattice, column: list[int]) -> Pulls:
     """For each column, what it is connected with and how strongly; a box's long edges share one weight."""
-    found: list[list[tuple[int, float]]] = [[] for _ in range(max(column, default=-1) + 1)]
+    found: list[dict[int, float]] = [defaultdict(float) for _ in range(max(column, default=-1) + 1)]
     vertices = lattice.vertices
     long = [sum(1 for v in up if not vertices[v].is_box) for up in lattice.up]
     for v, down in enumerate(lattice.down):
@@ -187,9 +192,9 @@ def pulls_between(lattice: Lattice, column: list[int]) -> Pulls:
             if column[v] != column[w]:
                 direct = vertices[v].is_box and vertices[w].is_box
                 weight = DIRECT_PULL if direct else 1.0 / max(1, long[w])
-                found[column[v]].append((column[w], weight))
-                found[column[w]].append((column[v], weight))
-    return found
+                found[column[v]][column[w]] += weight
+                found[column[w]][column[v]] += weight
+    return [list(pull.items()) for pull in found]
 
 
 def _constraints(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -11,9 +12,11 @@ import torch
 from torch import Tensor, fx
 
 from fxc.compiler.origin import op_name, origin_of
-from fxc.compiler.program import attribute
+from fxc.compiler.program import Program, attribute
 from fxc.compiler.qdq import DEQUANTIZE, DEQUANTIZE_TENSOR
 from fxc.compiler.text import dtype_name
+
+_SYMBOL = re.compile(r"[A-Za-z_]\w*")
 
 
 @dataclass(frozen=True)
@@ -72,14 +75,27 @@ class Operator:
     made_by: str | None
 
 
-def operators(graph_module: fx.GraphModule) -> dict[str, Operator]:
-    """Every drawn node of a graph by name, in graph order.
+def operators(program: Program) -> dict[str, Operator]:
+    """Every drawn node of a program by name, in graph order.
 
     ``get_attr`` nodes are not drawn, nor is a dequantize that reads nothing else: both appear as a parameter of the
     operator that reads them.
     """
-    stored = _stored(graph_module)
-    return {n.name: _operator(n, stored) for n in graph_module.graph.nodes if n not in stored}
+    stored = _stored(program.graph_module)
+    sizes = _size_names(program)
+    return {n.name: _operator(n, stored, sizes) for n in program.graph.nodes if n not in stored}
+
+
+def _size_names(program: Program) -> dict[str, str]:
+    """The input specs' names of dynamic sizes by their symbols: ``s77`` is ``batch``."""
+    holders = [n for n in program.graph.nodes if n.op == "placeholder"]
+    return {
+        str(size): name
+        for holder, spec in zip(holders, program.tensor_inputs)
+        if isinstance(holder.meta.get("val"), Tensor)
+        for size, name in zip(holder.meta["val"].shape, spec.shape)
+        if isinstance(name, str) and str(size).isidentifier()
+    }
 
 
 def _stored(graph_module: fx.GraphModule) -> dict[fx.Node, Parameter]:
@@ -102,9 +118,9 @@ def _parameter(graph_module: fx.GraphModule, path: str) -> Parameter:
     return Parameter("", path, shape_text(value.shape), dtype_name(value.dtype), tensor=value)
 
 
-def _operator(node: fx.Node, stored: Mapping[fx.Node, Parameter]) -> Operator:
+def _operator(node: fx.Node, stored: Mapping[fx.Node, Parameter], sizes: Mapping[str, str]) -> Operator:
     origin = origin_of(node)
-    shape, dtype, results = _value(node)
+    shape, dtype, results = _value(node, sizes)
     return Operator(
         name=node.name,
         op={"placeholder": "input", "output": "output"}.get(node.op) or op_name(node),
@@ -123,19 +139,20 @@ def _operator(node: fx.Node, stored: Mapping[fx.Node, Parameter]) -> Operator:
     )
 
 
-def _value(node: fx.Node) -> tuple[str, str, int]:
+def _value(node: fx.Node, sizes: Mapping[str, str]) -> tuple[str, str, int]:
     val = node.meta.get("val")
     if node.op == "output":
         return "", "", 0
     tensors = [v for v in (val if isinstance(val, (list, tuple)) else [val]) if isinstance(v, Tensor)]
     if not tensors:
         return ("" if val is None else str(val)), "", 1
-    return shape_text(tensors[0].shape), dtype_name(tensors[0].dtype), len(tensors)
+    return shape_text(tensors[0].shape, sizes), dtype_name(tensors[0].dtype), len(tensors)
 
 
-def shape_text(shape: Any) -> str:
-    """``"64×3×7×7"``; symbolic sizes by their expression."""
-    return "×".join(str(size) for size in shape)
+def shape_text(shape: Any, sizes: Mapping[str, str] | None = None) -> str:
+    """``"64×3×7×7"``; symbolic sizes by their names where ``sizes`` has them."""
+    names = sizes or {}
+    return "×".join(_SYMBOL.sub(lambda match: names.get(match[0], match[0]), str(size)) for size in shape)
 
 
 def _nodes(value: Any) -> Iterator[fx.Node]:

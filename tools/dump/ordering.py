@@ -83,9 +83,13 @@ def arrange(lattice: Lattice, parents: Sequence[int]) -> tuple[list[list[int]], 
     rows = _rows(lattice, forest, inside)
     x = _solve(lattice, forest, rows, column, ROUNDS)
     best = (_badness(lattice, rows, x), rows)
+    settled = 0
     for sweep in range(SWEEPS):
         _sort_children(lattice, forest, inside, leads, x, downwards=sweep % 2 == 0)
-        rows = _rows(lattice, forest, inside)
+        before, rows = rows, _rows(lattice, forest, inside)
+        settled = settled + 1 if rows == before else 0
+        if settled == 2:
+            break
         x = _solve(lattice, forest, rows, column, ROUNDS)
         best = min(best, (_badness(lattice, rows, x), rows), key=lambda found: found[0])
     rows = best[1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fxc.tools.dump.diff import REWIRED, Difference
@@ -13,6 +13,8 @@ from fxc.tools.dump.grouping import Frame, group_by_module
 
 TEXT_COLUMNS = 38
 """A line longer than this is cut in the picture; the tooltip has it whole."""
+
+OPTION_LINES = 2
 
 UNTOLD = ("momentum", "cudnn_enabled", "inplace")
 """Arguments that say nothing about the result; they are in the tooltip."""
@@ -189,13 +191,25 @@ def _lines(operator: Operator) -> Iterable[Line]:
     if operator.label not in (operator.op, "output"):
         yield Line(cut(operator.label, from_the_left=True), "label")
     options = [f"{name} {text}" for name, text in operator.options if name not in UNTOLD and text != "False"]
-    if options:
-        yield Line(cut(" · ".join(options)), "detail")
+    yield from (Line(text, "detail") for text in _wrapped(options))
     for parameter in operator.parameters:
         if parameter.shape.count("×") or parameter.code or len(operator.parameters) == 1:
             yield Line(cut(_parameter_text(parameter)), "detail")
     if result_text(operator):
         yield Line(cut(result_text(operator)), "result")
+
+
+def _wrapped(words: Sequence[str]) -> list[str]:
+    """Words joined by dots in at most ``OPTION_LINES`` lines."""
+    lines: list[str] = []
+    for i, word in enumerate(words):
+        if lines and columns_of(lines[-1]) + 3 + columns_of(word) <= TEXT_COLUMNS:
+            lines[-1] += f" · {word}"
+        elif len(lines) == OPTION_LINES:
+            return [*lines[:-1], cut(" · ".join([lines[-1], *words[i:]]))]
+        else:
+            lines.append(cut(word))
+    return lines
 
 
 def _parameter_text(parameter: Parameter) -> str:

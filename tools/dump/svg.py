@@ -17,7 +17,7 @@ LINE = 16.0
 BOX_PAD = 12.0
 MARGIN = 28.0
 HEADER = 64.0
-BADGES = {"added": "+", "removed": "−", "changed": "~", "rewired": "↝"}
+BADGES = {"added": "+", "removed": "−", "changed": "~", "rewired": "→"}
 
 _UNPRINTABLE = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 

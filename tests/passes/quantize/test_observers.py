@@ -102,7 +102,9 @@ def test_histogram_growth_loses_no_count_and_moves_none() -> None:
     edges = np.linspace(-grown.limit, grown.limit, BINS + 1)
     want, _ = np.histogram(x, bins=edges)
     assert grown.counts.sum() == x.size
-    assert np.abs(np.cumsum(grown.counts) - np.cumsum(want)).max() <= 5  # values on a bin's edge may round either way
+    assert (
+        np.abs(np.cumsum(grown.counts) - np.cumsum(want)).max() <= 5
+    )  # values on a bin's edge may round either way
 
 
 def test_histogram_memory_is_constant() -> None:

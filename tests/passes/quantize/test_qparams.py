@@ -20,7 +20,10 @@ def dynamic_quantize_linear(x: np.ndarray) -> tuple[float, int]:
         [node],
         "g",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, [None])],
-        [helper.make_tensor_value_info(n, t, None) for n, t in (("s", TensorProto.FLOAT), ("z", TensorProto.UINT8))],
+        [
+            helper.make_tensor_value_info(n, t, None)
+            for n, t in (("s", TensorProto.FLOAT), ("z", TensorProto.UINT8))
+        ],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
@@ -28,7 +31,9 @@ def dynamic_quantize_linear(x: np.ndarray) -> tuple[float, int]:
     return float(scale), int(zero)
 
 
-@pytest.mark.parametrize("bounds", [(-1.0, 2.0), (0.0, 6.0), (-0.17, 3.3), (-5.0, 0.0), (2.0, 3.0), (-1e-3, 1e-3)])
+@pytest.mark.parametrize(
+    "bounds", [(-1.0, 2.0), (0.0, 6.0), (-0.17, 3.3), (-5.0, 0.0), (2.0, 3.0), (-1e-3, 1e-3)]
+)
 def test_affine_u8_equals_onnx_dynamic_quantize_linear(bounds: tuple[float, float]) -> None:
     scale, zero = dynamic_quantize_linear(np.array(bounds))
     found = qparams(*bounds, U8)

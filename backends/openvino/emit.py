@@ -1,0 +1,21 @@
+"""A program as the ONNX file that OpenVINO loads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fxc.backends.onnx import emit as onnx
+from fxc.compiler.backend import Emitted
+from fxc.compiler.program import Program
+from fxc.compiler.target import Target
+
+MODEL = "model.onnx"
+
+
+def emit(program: Program, target: Target, directory: Path) -> Emitted:
+    """Write ``model.onnx``; a dynamic batch stays dynamic in the file.
+
+    Raises:
+        LegalityError: an operator that has no ONNX form.
+    """
+    return onnx.emit(program, directory / MODEL, opset=target.opset)

@@ -1,0 +1,116 @@
+"""x86 CPUs, run by OpenVINO: what its kernels take in integers, as data.
+
+Placement follows what the CPU plugin was seen to run in integer kernels (the execution graph's ``primitiveType``):
+activations u8 affine, weights i8 per output channel, a convolution's activation fused before the quantizer.
+"""
+
+from __future__ import annotations
+
+from fxc.compiler.quant import I8, I8_WEIGHT, U8, OpRule, QuantScheme
+from fxc.compiler.target import Target
+
+_CONVOLUTIONS = ("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
+_ACTIVATIONS = (
+    "relu",
+    "hardtanh",
+    "clamp",
+    "leaky_relu",
+    "elu",
+    "gelu",
+    "hardsigmoid",
+    "hardswish",
+    "mish",
+    "sigmoid",
+    "silu",
+    "tanh",
+)
+_MOVES = ("reshape", "permute", "squeeze", "unsqueeze", "select", "slice", "pixel_shuffle", "upsample_nearest2d")
+
+_ATTENTION = (
+    "attention products in int8 cost 6 dB on ViT-B/16 for 7 % of its time, and Swin-T gets slower: OpenVINO fuses the "
+    "float form with its softmax"
+)
+
+SCHEME = QuantScheme(
+    name="openvino-u8i8",
+    rules=(
+        OpRule(_CONVOLUTIONS, "mac", inputs=U8, weight=I8_WEIGHT, bias="int32", fuses=_ACTIVATIONS),
+        OpRule(
+            ("linear",), "mac", inputs=U8, weight=I8_WEIGHT, bias="int32", fuses=_ACTIVATIONS, max_rank=2
+        ),
+        # u8 with a zero point costs a matrix product a kernel of its own; symmetric i8 does not. Only what comes out
+        # of a GELU is one-sided enough to be worth it. A transformer's residual sum stays float: quantized it loses 15 dB.
+        OpRule(
+            ("linear",),
+            "mac",
+            inputs=I8,
+            inputs_after={"gelu": U8, "relu": U8, "silu": U8},
+            weight=I8_WEIGHT,
+            bias="int32",
+            fuses=_ACTIVATIONS,
+            yields=False,
+            min_rank=3,
+        ),
+        OpRule(("add",), "join", inputs=U8, fuses=("relu",)),
+        OpRule(("cat",), "join", inputs=U8, share=True),
+        OpRule(("adaptive_avg_pool2d", "avg_pool2d"), "follow", inputs=U8),
+        OpRule(("max_pool2d",), "follow", inputs=U8, share=True),
+        OpRule(_MOVES, "follow", inputs=U8, share=True),
+    ),
+    fixed_output={"sigmoid": (0.0, 1.0), "hardsigmoid": (0.0, 1.0), "softmax": (0.0, 1.0)},
+    keep_float={
+        "mul": "OpenVINO runs an elementwise product faster in float than between requantizations",
+        "layer_norm": "normalization is computed in float; its output is requantized by the layer that reads it",
+        "group_norm": "normalization is computed in float; its output is requantized by the layer that reads it",
+        "softmax": "softmax is computed in float; its output is requantized by the product that reads it",
+        "matmul": _ATTENTION,
+        "bmm": _ATTENTION,
+        "scaled_dot_product_attention": _ATTENTION,
+        "upsample_bilinear2d": "OpenVINO interpolates in float",
+    },
+)
+"""Quantization habits of the OpenVINO CPU plugin."""
+
+_DEVICE = "x86 CPU"
+
+CPU_INT8 = Target(
+    name="cpu-int8",
+    device=_DEVICE,
+    precision="int8",
+    backend="openvino",
+    format="ONNX Q/DQ",
+    toolchain="openvino",
+    extra="cpu",
+    scheme=SCHEME,
+    opset=17,
+    options={"precision": "f32", "proof_precision": "f32"},
+    notes="run by OpenVINO; float islands in f32",
+)
+
+CPU_FP32 = Target(
+    name="cpu-fp32",
+    device=_DEVICE,
+    precision="fp32",
+    backend="openvino",
+    format="ONNX",
+    toolchain="openvino",
+    extra="cpu",
+    opset=17,
+    options={"precision": "f32", "proof_precision": "f32"},
+    notes="run by OpenVINO in f32",
+)
+
+CPU_BF16 = Target(
+    name="cpu-bf16",
+    device="x86 CPU with AMX or AVX512-BF16",
+    precision="bf16",
+    backend="openvino",
+    format="ONNX",
+    toolchain="openvino",
+    extra="cpu",
+    opset=17,
+    options={"precision": "bf16", "proof_precision": "bf16"},
+    notes="run by OpenVINO with float32 weights in the file and bf16 arithmetic",
+)
+
+TARGETS = (CPU_INT8, CPU_FP32, CPU_BF16)

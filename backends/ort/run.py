@@ -1,0 +1,143 @@
+"""Run an emitted file with ONNX Runtime's CPU provider on this host."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fxc.compiler.backend import Kernel
+from fxc.compiler.errors import ArtifactError, ToolchainError
+from fxc.compiler.target import Target
+
+Array = np.ndarray[Any, Any]
+
+_INTEGER = frozenset(
+    {
+        "QLinearConv", "QGemm", "QLinearMatMul", "MatMulInteger", "MatMulIntegerToFloat", "ConvInteger",
+        "DynamicQuantizeMatMul", "QAttention",
+    }
+)  # fmt: skip
+_FLOAT = frozenset(
+    {
+        "Conv", "FusedConv", "NhwcFusedConv", "ConvTranspose", "Gemm", "FusedGemm", "MatMul", "FusedMatMul",
+        "Attention", "MultiHeadAttention",
+    }
+)  # fmt: skip
+
+
+_REWRITTEN = re.compile(r"(_token_\d+|_nchwc|_nhwc)+$")
+"""What the optimizer appends to the name of a node that it rewrites."""
+
+
+def load(
+    model: Path,
+    target: Target,
+    *,
+    precision: str | None = None,
+    threads: int | None = None,
+    expose: Sequence[str] = (),
+) -> OrtRunner:
+    """Load a model file.
+
+    Args:
+        precision: ``"f32"`` or ``None``: float operators always compute in the file's own types.
+        threads: number of threads within an operator; ONNX Runtime's choice if left out.
+        expose: names of further tensors to return after the outputs.
+
+    Raises:
+        ToolchainError: ONNX Runtime is not installed, refuses the file, or cannot compute in ``precision``.
+        ArtifactError: the file does not exist, or has no tensor of a name in ``expose``.
+    """
+    if precision not in (None, "f32"):
+        raise ToolchainError(f"ONNX Runtime's CPU provider has no inference precision {precision!r}", fix="f32")
+    if not model.is_file():
+        raise ArtifactError(f"there is no model file {model}")
+    return OrtRunner(model, threads, tuple(expose))
+
+
+class OrtRunner:
+    """A model file in ONNX Runtime.
+
+    Attributes:
+        describe: runtime, version and precision.
+        inputs, outputs: tensor names in the file's order; exposed tensors come after the outputs.
+    """
+
+    def __init__(self, model: Path, threads: int | None, expose: tuple[str, ...]):
+        self._ort = _onnxruntime()
+        self._model, self._threads = model, threads
+        source = _with_outputs(model, expose) if expose else str(model)
+        self._session = self._start(source, self._options())
+        self.inputs = tuple(i.name for i in self._session.get_inputs())
+        self.outputs = tuple(o.name for o in self._session.get_outputs())
+        self.describe = f"ONNX Runtime {self._ort.__version__}, CPU, f32"
+
+    def __call__(self, inputs: Sequence[Array]) -> list[Array]:
+        """Run on flat inputs in the file's order."""
+        return list(self._session.run(None, dict(zip(self.inputs, inputs))))
+
+    def kernels(self) -> list[Kernel]:
+        """Every multiplying kernel of the graph that ONNX Runtime's optimizer leaves."""
+        import onnx
+
+        with tempfile.TemporaryDirectory() as directory:
+            path = Path(directory) / "optimized.onnx"
+            options = self._options()
+            options.optimized_model_filepath = str(path)
+            # A warning says that the optimized graph is for this machine only, which is the point here.
+            options.log_severity_level = 3
+            self._start(str(self._model), options)
+            graph = onnx.load(path, load_external_data=False).graph
+        return [_kernel(node) for node in graph.node if node.op_type in _INTEGER | _FLOAT]
+
+    def _options(self) -> Any:
+        options = self._ort.SessionOptions()
+        folder = str(self._model.resolve().parent)
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
+        if self._threads is not None:
+            options.intra_op_num_threads = self._threads
+        return options
+
+    def _start(self, source: str | bytes, options: Any) -> Any:
+        try:
+            return self._ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            raise ToolchainError(f"ONNX Runtime cannot load {self._model}", why=str(error).strip()) from error
+
+
+def _kernel(node: Any) -> Kernel:
+    return Kernel(
+        layer=_REWRITTEN.sub("", node.name or node.output[0]).split("/")[0],
+        op=node.op_type,
+        implementation=node.op_type,
+        integer=node.op_type in _INTEGER,
+    )
+
+
+def _with_outputs(path: Path, names: tuple[str, ...]) -> bytes:
+    """The model with further outputs; weights in external files stay there."""
+    import onnx
+
+    model = onnx.load(path, load_external_data=False)
+    known = {output for node in model.graph.node for output in node.output}
+    outputs = {output.name for output in model.graph.output}
+    for name in names:
+        if name not in known:
+            raise ArtifactError(f"{path} has no tensor {name!r}")
+        if name not in outputs:
+            model.graph.output.append(onnx.helper.make_empty_tensor_value_info(name))
+    content: bytes = model.SerializeToString()
+    return content
+
+
+def _onnxruntime() -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ToolchainError("ONNX Runtime is not installed", fix="pip install 'fxc[cpu]'") from error
+    return onnxruntime

@@ -1,0 +1,336 @@
+"""``Artifact``: a compiled model with its manifest, its report and its proof, in memory and as a folder."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from fxc.compiler import bundle
+from fxc.compiler.backend import Emitted, Runner
+from fxc.compiler.errors import ArtifactError, UsageError
+from fxc.compiler.files import (
+    ensure_writable,
+    read_json,
+    reading,
+    regular_files,
+    replacing_directory,
+    write_error,
+    write_json,
+    write_text,
+)
+from fxc.compiler.program import Program
+from fxc.compiler.serialize import load_program, write_program
+from fxc.compiler.serialize_names import NAMESPACES
+from fxc.compiler.target import Target
+
+
+class OpenRunner(Protocol):
+    """Loads a model file for a target, by the target's name, with the runtime of this host."""
+
+    def __call__(self, model: Path, target: str, **options: Any) -> Runner:
+        """Load ``model``; ``options`` are the room's own (``precision``, ``threads``)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Golden:
+    """What the bundle was checked with when it was made; every tuple is flat, in the order of the specs.
+
+    Attributes:
+        inputs: one batch.
+        outputs: what the model file answered on the host that made the bundle.
+        graph_outputs: what the quantized graph answered in PyTorch.
+        float_outputs: what the float program answered.
+        intermediates: a few inner tensors of the quantized graph, by layer.
+    """
+
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    graph_outputs: tuple[Tensor, ...]
+    float_outputs: tuple[Tensor, ...]
+    intermediates: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+class Artifact:
+    """A compiled model. Call it with the model's own arguments: the emitted file answers, on this host.
+
+    Attributes:
+        path: the folder it lives in: a temporary one until :meth:`save`.
+        manifest: what ``manifest.json`` says: inputs, outputs, tools, hashes.
+        report: what ``report.json`` says.
+        timings: seconds by stage of the compile that made it; empty if they were not kept.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        manifest: Mapping[str, Any],
+        *,
+        open_runner: OpenRunner | None = None,
+        work: tempfile.TemporaryDirectory[str] | None = None,
+    ):
+        self.path, self.manifest = path, dict(manifest)
+        self.report: dict[str, Any] = read_json(path / bundle.REPORT)
+        timings = path / bundle.TIMINGS
+        self.timings: dict[str, Any] = read_json(timings) if timings.is_file() else {}
+        self._open_runner = open_runner or _face_runner
+        # Holding it keeps the folder; when the artifact goes, so does the folder.
+        self._work = work
+        self._signature = bundle.signature_of(self.manifest)
+
+    @classmethod
+    def load(cls, path: Path | str, *, open_runner: OpenRunner | None = None) -> Artifact:
+        """Open a bundle, after checking every hash. Nothing from it is executed.
+
+        Raises:
+            ArtifactError: missing, cut short, changed, with files too many or too few, or of another format.
+        """
+        folder = Path(path)
+        found = bundle.read_manifest(folder)
+        bundle.verify(folder, found)
+        return cls(folder, found, open_runner=open_runner)
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return str(self.manifest["name"])
+
+    @cached_property
+    def target(self) -> Target:
+        """The target it was compiled for.
+
+        Raises:
+            UsageError: this fxc does not know the target.
+        """
+        from fxc import catalogue
+
+        return catalogue.target(str(self.manifest["target"]["name"]))
+
+    @property
+    def model(self) -> Path:
+        """The main model file."""
+        return self.path / str(self.manifest["model"])
+
+    @cached_property
+    def program(self) -> Program:
+        """The quantized program that the file was made from, loaded when first asked for.
+
+        Raises:
+            ArtifactError: damaged, or with operators of other packages (see :meth:`load_program`).
+        """
+        return self.load_program()
+
+    def load_program(self, *, namespaces: frozenset[str] = NAMESPACES) -> Program:
+        """The quantized program, allowing operators of further ``namespaces``.
+
+        Raises:
+            ArtifactError: damaged, or with operators that are not allowed.
+        """
+        return load_program(self.path / bundle.PROGRAM, namespaces=namespaces)
+
+    @cached_property
+    def golden(self) -> Golden:
+        """Recorded inputs and outputs.
+
+        Raises:
+            ArtifactError: damaged.
+        """
+        inputs, outputs = self._signature.tensor_inputs, self._signature.outputs
+        return Golden(
+            self._tensors("inputs", _keys(inputs)),
+            self._tensors("outputs", _keys(outputs)),
+            self._tensors("graph_outputs", _keys(outputs)),
+            self._tensors("float_outputs", _keys(outputs)),
+            _read_tensors(self._golden_file("intermediates")),
+        )
+
+    def _golden_file(self, kind: str) -> Path:
+        return self.path / bundle.GOLDEN / f"{kind}.safetensors"
+
+    def _tensors(self, kind: str, keys: Sequence[str]) -> tuple[Tensor, ...]:
+        file = self._golden_file(kind)
+        found = _read_tensors(file)
+        with reading(file):
+            return tuple(found[key] for key in keys)
+
+    def runner(self, **options: Any) -> Runner:
+        """The model file loaded by its room's runtime; ``options`` such as ``precision`` and ``threads`` are the room's.
+
+        Raises:
+            ToolchainError: the runtime is not installed, or cannot load the file.
+        """
+        return self._open_runner(self.model, str(self.manifest["target"]["name"]), **options)
+
+    @cached_property
+    def _default_runner(self) -> Runner:
+        return self.runner()
+
+    def run_flat(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Run the model file on flat tensors, without checking them; outputs in the dtypes of the model."""
+        arrays = self._default_runner([x.detach().cpu().contiguous().numpy() for x in inputs])
+        specs = self._signature.outputs
+        if len(arrays) != len(specs):
+            raise ArtifactError(
+                f"the model file gave {len(arrays)} outputs, the manifest lists {len(specs)}",
+                where=str(self.model),
+            )
+        return tuple(torch.from_numpy(a).to(getattr(torch, s.dtype)) for a, s in zip(arrays, specs))
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the model file on the model's own arguments; the result has the model's own structure.
+
+        Raises:
+            InputError: wrong structure, count, shape or dtype.
+            ToolchainError: the runtime is not installed, or cannot load the file.
+        """
+        return self._signature.unflatten(self.run_flat(*self._signature.flatten(args, kwargs)))
+
+    def verify_hashes(self) -> None:
+        """Check every file again.
+
+        Raises:
+            ArtifactError: naming the first file that is missing, too much, or changed.
+        """
+        bundle.verify(self.path, self.manifest)
+
+    def save(self, path: Path | str, *, force: bool = False) -> Path:
+        """Write the bundle to the folder ``path``, all or nothing; from then on the artifact lives there.
+
+        Args:
+            path: a folder that does not exist, is empty, or, with ``force``, holds another bundle.
+            force: replace an existing bundle. A folder with other files in it is never replaced.
+
+        Raises:
+            ArtifactError: the folder cannot be written, holds something, or the disk is full; it is as it was before.
+        """
+        destination = Path(path)
+        if destination.exists() and destination.samefile(self.path):
+            return destination
+        with replacing_directory(destination, force=force, removable=bundle.is_bundle) as folder:
+            for name in regular_files(self.path):
+                copy = folder / name
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(self.path / name, copy)
+            bundle.verify(folder, self.manifest)
+        self.path = destination
+        return destination
+
+    def __repr__(self) -> str:
+        return f"Artifact({self.name!r}, target={self.manifest['target']['name']!r}, path={str(self.path)!r})"
+
+
+def check_output(path: Path | str, *, force: bool = False) -> None:
+    """Check, before a long compile, that a bundle can be saved at ``path``.
+
+    Raises:
+        ArtifactError: not writable, or holds something that must stay.
+    """
+    ensure_writable(Path(path), force=force, removable=bundle.is_bundle)
+
+
+def build_artifact(
+    *,
+    program: Program,
+    target: Target,
+    emitted: Emitted,
+    work: tempfile.TemporaryDirectory[str],
+    report: Mapping[str, Any],
+    report_html: str,
+    golden: Golden | Mapping[str, Any],
+    preprocessing: Mapping[str, Any] | None = None,
+    timings: Mapping[str, Any] | None = None,
+    io: Mapping[str, Mapping[str, Any]] | None = None,
+    determinism: str = bundle.DETERMINISM,
+    open_runner: OpenRunner | None = None,
+) -> Artifact:
+    """Complete the bundle around the files that an emitter wrote into ``work``.
+
+    Args:
+        program: the quantized program that was emitted.
+        emitted: what the emitter returned; its files lie in ``work``.
+        work: temporary folder; it belongs to the artifact from here on, and other files in it are removed.
+        report, report_html: content of ``report.json`` and ``report.html``.
+        golden: inputs and outputs of the check; a mapping has the attribute names of :class:`Golden`.
+        preprocessing: how an image becomes an input (mean, std, size, layout, …).
+        timings: seconds by stage; kept unhashed.
+        io: for an input or output by name, what differs in the file: ``layout``, ``dtype``, ``scale``, ``zero_point``.
+        determinism: what holds for two runs, where a vendor's writer is not deterministic.
+        open_runner: how to run the file; the face's by default.
+
+    Raises:
+        ArtifactError: no space, or a name that the emitter must not use.
+    """
+    folder = Path(work.name)
+    golden = golden if isinstance(golden, Golden) else Golden(**golden)
+    reserved = {bundle.REPORT, bundle.REPORT_HTML, *bundle.UNHASHED}
+    if clash := reserved & set(emitted.files):
+        raise UsageError(f"the emitter wrote {sorted(clash)[0]}, which is the bundle's own")
+    for name in set(regular_files(folder)) - set(emitted.files):
+        (folder / name).unlink()
+    try:
+        (folder / bundle.PROGRAM).mkdir()
+        write_program(program, folder / bundle.PROGRAM)
+        _write_golden(folder / bundle.GOLDEN, golden, program)
+        write_json(folder / bundle.REPORT, dict(report))
+        write_text(folder / bundle.REPORT_HTML, report_html)
+        hashed = bundle.hashes(folder, set(regular_files(folder)))
+        content = bundle.manifest(
+            program,
+            target,
+            emitted,
+            hashed,
+            preprocessing=preprocessing,
+            io=io or {},
+            determinism=determinism,
+        )
+        write_json(folder / bundle.MANIFEST, content)
+        write_json(folder / bundle.TIMINGS, dict(timings or {}))
+    except (OSError, SafetensorError) as error:
+        raise write_error(folder, error) from error
+    # Read back, so that a fresh artifact and a loaded one cannot differ.
+    return Artifact(folder, bundle.read_manifest(folder), open_runner=open_runner, work=work)
+
+
+def _write_golden(folder: Path, golden: Golden, program: Program) -> None:
+    folder.mkdir()
+    inputs, outputs = _keys(program.tensor_inputs), _keys(program.outputs)
+    tables = {
+        "inputs": zip(inputs, golden.inputs, strict=True),
+        "outputs": zip(outputs, golden.outputs, strict=True),
+        "graph_outputs": zip(outputs, golden.graph_outputs, strict=True),
+        "float_outputs": zip(outputs, golden.float_outputs, strict=True),
+        "intermediates": golden.intermediates.items(),
+    }
+    for kind, pairs in tables.items():
+        # Two outputs may be one tensor; the file format has no shared memory.
+        tensors = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in sorted(pairs)}
+        save_file(tensors, folder / f"{kind}.safetensors")
+
+
+def _read_tensors(file: Path) -> dict[str, Tensor]:
+    with reading(file):
+        return {name: tensor.clone() for name, tensor in load_file(file).items()}
+
+
+def _keys(specs: Sequence[Any]) -> list[str]:
+    """A key for each spec: its name, with the position in front where names repeat."""
+    names = [spec.name for spec in specs]
+    return [f"{i}.{name}" if names.count(name) > 1 else name for i, name in enumerate(names)]
+
+
+def _face_runner(model: Path, target: str, **options: Any) -> Runner:
+    # The one import of the face: only it knows the rooms.
+    from fxc.api import open_runner
+
+    runner: Runner = open_runner(model, target, **options)
+    return runner

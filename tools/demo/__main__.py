@@ -1,0 +1,161 @@
+"""``python -m fxc.tools.demo``: train on real digits, compile, run the artifact read back from disk, and measure.
+
+It is a check too: the exit code is 1 if a bar is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+import fxc
+from fxc.compiler.artifact import Artifact
+from fxc.compiler.errors import FxcError
+from fxc.compiler.files import write_json, write_text
+from fxc.tools.demo import measure
+from fxc.tools.demo.outcome import Outcome, as_dict, missed
+from fxc.tools.demo.probe import peak_memory
+from fxc.tools.demo.table import measured, processor, table
+from fxc.tools.demo.training import DigitsNet, Fold, folds, train
+from fxc.tools.report import render
+
+TARGETS = (("cpu-int8", "cpu-fp32"),)
+"""Each target to compile for, with the float target it is measured against."""
+
+_CALIBRATION_IMAGES = 256
+_CALIBRATION_BATCH = 32
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much to do: ``folds`` of five are trained for ``epochs`` each; only a full run is held to the bars."""
+
+    folds: int = 5
+    epochs: int = 4
+    judged: bool = True
+
+
+QUICK = Plan(folds=1, epochs=1, judged=False)
+
+
+def run(plan: Plan, directory: Path, console: Console) -> tuple[list[Outcome], dict[str, Artifact]]:
+    """Train and compile fold after fold, then measure the last fold's files.
+
+    Returns:
+        One outcome per target, and the last fold's artifacts by target, read back from ``directory``.
+    """
+    outcomes = [Outcome(target, reference) for target, reference in TARGETS]
+    timings: dict[str, list[dict[str, dict[str, float]]]] = {target: [] for target, _ in TARGETS}
+    artifacts: dict[str, Artifact] = {}
+    for index, fold in enumerate(list(folds())[: plan.folds]):
+        name = f"fold {index + 1} of {plan.folds}"
+        with console.status(f"{name}: training"):
+            start = time.perf_counter()
+            model = train(fold, epochs=plan.epochs, seed=index)
+            said = f"{name}: trained in {time.perf_counter() - start:.1f} s"
+        for outcome in outcomes:
+            with console.status(f"{name}: compiling for {outcome.target}"):
+                found = compile_fold(model, fold, outcome.target, directory)
+                logits = measure.answers_of(model, fold.test_images)
+                outcome.answers.add(fold.test_images, fold.test_labels, logits, found(fold.test_images))
+            timings[outcome.target].append(found.timings)
+            artifacts[outcome.target] = found
+            said += f", compiled for {outcome.target} in {sum(found.timings['stages'].values()):.1f} s"
+        console.print(said, highlight=False)
+    for outcome in outcomes:
+        with console.status(f"measuring {outcome.target}"):
+            artifacts[outcome.reference] = compile_fold(model, fold, outcome.reference, directory)
+            measure_files(outcome, artifacts)
+        outcome.stages = measure.stage_medians(timings[outcome.target])
+        outcome.cold = sum(timings[outcome.target][0]["stages"].values())
+    return outcomes, artifacts
+
+
+def compile_fold(model: DigitsNet, fold: Fold, target: str, directory: Path) -> Artifact:
+    """Compile, save the bundle as ``directory/<target>``, and read it back."""
+    images = fold.train_images[torch.randperm(len(fold.train_images), generator=torch.manual_seed(0))]
+    compiled = fxc.compile(
+        model,
+        target,
+        example_inputs=(fold.train_images[:1],),
+        calibration_data=images[:_CALIBRATION_IMAGES].split(_CALIBRATION_BATCH),
+        name="DigitsNet",
+    )
+    compiled.save(directory / target, force=True)
+    return fxc.load(directory / target)
+
+
+def measure_files(outcome: Outcome, artifacts: dict[str, Artifact]) -> None:
+    """Size, speed and memory of the target's file beside the float file."""
+    compiled, reference = artifacts[outcome.target], artifacts[outcome.reference]
+    outcome.sizes = (measure.file_bytes(reference), measure.file_bytes(compiled))
+    for hint in measure.precision_hints():
+        outcome.latencies.append(measure.latency(compiled, reference, hint, threads()))
+    for name, artifact in (("float", reference), ("compiled", compiled)):
+        target = str(artifact.manifest["target"]["name"])
+        outcome.memory[name] = peak_memory(artifact.model, target, measure.IMAGE_SHAPE, "f32", threads())
+
+
+def threads() -> int:
+    """Threads that training and every timing use: two, or one on a single core."""
+    return min(2, os.cpu_count() or 1)
+
+
+def write(outcomes: list[Outcome], artifacts: dict[str, Artifact], directory: Path, about: str) -> None:
+    """``results.json``, and ``report.html``: the first target's compile report with the demo's measurements in it."""
+    first = outcomes[0]
+    html = render(artifacts[first.target].report, [measured(first, about)])
+    write_text(directory / "report.html", html)
+    results = {"about": about, "targets": [as_dict(outcome) for outcome in outcomes]}
+    write_json(directory / "results.json", results)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command. Returns the exit code: 0, or 1 if a bar was missed or a compile failed."""
+    parser = argparse.ArgumentParser(
+        "fxc.tools.demo", description=__doc__.splitlines()[0] if __doc__ else None
+    )
+    parser.add_argument("--quick", action="store_true", help="one fold, barely trained: does it work at all?")
+    parser.add_argument(
+        "-o", "--output", type=Path, default=Path("build/demo"), help="folder (default: build/demo)"
+    )
+    options = parser.parse_args(arguments)
+    console, plan = Console(), QUICK if options.quick else Plan()
+    torch.set_num_threads(threads())
+    options.output.mkdir(parents=True, exist_ok=True)
+    try:
+        outcomes, artifacts = run(plan, options.output, console)
+    except FxcError as error:
+        Console(stderr=True).print(f"[bold red]error:[/] {error}")
+        return 1
+    about = (
+        f"{processor()}, {threads()} threads, {artifacts[outcomes[0].target].runner().describe.split(',')[0]}; latencies are medians of "
+        f"{measure.ROUNDS} interleaved rounds, one image at a time, the precision hint in the row's name."
+    )
+    write(outcomes, artifacts, options.output, about)
+    console.print(table(outcomes, about))
+    console.print(
+        f"report: {options.output / 'report.html'}    bundle: {options.output / outcomes[0].target}"
+    )
+    return _judge(outcomes, plan, console)
+
+
+def _judge(outcomes: list[Outcome], plan: Plan, console: Console) -> int:
+    if not plan.judged:
+        console.print("quick run: nothing was trained to the end, so the bars are shown and not judged")
+        return 0
+    failed = [(outcome.target, row) for outcome in outcomes for row in missed(outcome)]
+    for target, row in failed:
+        console.print(f"[bold red]missed[/] {target}: {row.what}: {row.after} ({row.change}), bar {row.bar}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

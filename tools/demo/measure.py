@@ -1,0 +1,140 @@
+"""What the demo measures: answers, speed and memory of a compiled model beside its float twin."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fxc.compiler.artifact import Artifact
+from fxc.compiler.backend import Runner
+
+IMAGE_SHAPE = (1, 1, 8, 8)
+"""One digit, as the model takes it."""
+ROUNDS = 15
+"""Interleaved rounds of a latency."""
+_CALLS = 20
+
+
+@dataclass
+class Answers:
+    """Counts over held-out images, fold after fold.
+
+    Attributes:
+        images: how many so far.
+        float_right, compiled_right: how many of them each model names right.
+        agree: on how many both say the same, right or wrong.
+        signal, noise: sums of squares of the float logits, and of the difference to them.
+        examples: ``(image, label, float says, compiled says)`` where they differ.
+    """
+
+    images: int = 0
+    float_right: int = 0
+    compiled_right: int = 0
+    agree: int = 0
+    signal: float = 0.0
+    noise: float = 0.0
+    examples: list[tuple[Tensor, int, int, int]] = field(default_factory=list)
+
+    def add(self, images: Tensor, labels: Tensor, reference: Tensor, compiled: Tensor) -> None:
+        """Count one fold: ``[n, 10]`` logits of the float model and of the compiled one."""
+        a, b = reference.argmax(1), compiled.argmax(1)
+        self.images += len(labels)
+        self.float_right += int((a == labels).sum())
+        self.compiled_right += int((b == labels).sum())
+        self.agree += int((a == b).sum())
+        self.signal += float(reference.double().square().sum())
+        self.noise += float((reference.double() - compiled.double()).square().sum())
+        for i in (a != b).nonzero().flatten().tolist():
+            self.examples.append((images[i], int(labels[i]), int(a[i]), int(b[i])))
+
+    @property
+    def float_top1(self) -> float:
+        """Share that the float model names right, in percent."""
+        return 100 * self.float_right / self.images
+
+    @property
+    def compiled_top1(self) -> float:
+        """Share that the compiled model names right, in percent."""
+        return 100 * self.compiled_right / self.images
+
+    @property
+    def agreement(self) -> float:
+        """Share on which both say the same, in percent."""
+        return 100 * self.agree / self.images
+
+    @property
+    def sqnr_db(self) -> float:
+        """Signal-to-noise ratio of the compiled logits against the float ones, in dB; 200 for equality."""
+        return 10 * math.log10(self.signal / self.noise) if self.noise else 200.0
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Medians over interleaved rounds, in milliseconds for one image, and the median of the rounds' ratios."""
+
+    hint: str
+    float_ms: float
+    compiled_ms: float
+    ratio: float
+
+
+def latency(compiled: Artifact, reference: Artifact, hint: str, threads: int) -> Latency:
+    """Time one image through both files in turn, with OpenVINO's precision hint at ``hint``.
+
+    Each round times a few calls of one and then of the other, so that a slow second of the machine hits both.
+    """
+    runners = [artifact.runner(precision=hint, threads=threads) for artifact in (reference, compiled)]
+    rounds = [tuple(_milliseconds(_call(runner)) for runner in runners) for _ in range(ROUNDS + 1)][1:]
+    return Latency(
+        hint,
+        median(a for a, _ in rounds),
+        median(b for _, b in rounds),
+        median(b / a for a, b in rounds),
+    )
+
+
+def _call(runner: Runner) -> Callable[[], Any]:
+    image = np.zeros(IMAGE_SHAPE, np.float32)
+    return lambda: runner([image])
+
+
+def _milliseconds(call: Callable[[], Any]) -> float:
+    seconds = []
+    for _ in range(_CALLS):
+        start = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - start)
+    return 1000 * median(seconds)
+
+
+def precision_hints() -> tuple[str, ...]:
+    """The precisions OpenVINO computes float operators in on this machine; its own default is the last one."""
+    import openvino
+
+    capabilities = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return ("f32", "bf16") if "BF16" in capabilities else ("f32",)
+
+
+def file_bytes(artifact: Artifact) -> int:
+    """Size of the model file with any external data, in bytes."""
+    return sum((artifact.path / name).stat().st_size for name in artifact.report["size"]["files"])
+
+
+def stage_medians(timings: list[Mapping[str, Any]]) -> dict[str, float]:
+    """Seconds of each compile stage, the median over several compiles."""
+    names = timings[-1]["stages"]
+    return {name: median(t["stages"][name] for t in timings if name in t["stages"]) for name in names}
+
+
+def answers_of(model: torch.nn.Module, images: Tensor) -> Tensor:
+    """``[n, 10]`` logits of the PyTorch model."""
+    with torch.no_grad():
+        return model(images)

@@ -1,0 +1,151 @@
+"""What one target achieved, and the bars it is held to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from fxc.tools.demo.measure import Answers, Latency
+from fxc.tools.report import Example, Row
+from fxc.tools.report.numbers import decibel, size
+
+TOP1_DROP = 0.3
+"""Points of top-1 that a compiled model may lose."""
+AGREEMENT = 99.3
+"""Percent of images on which the compiled model must say what the float model says."""
+SIZE_RATIO = 0.30
+"""The compiled file's size over the float ONNX file's."""
+
+_PICTURES = 12
+
+
+@dataclass
+class Outcome:
+    """Everything measured about one target.
+
+    Attributes:
+        target: its name, and ``reference`` the float target beside it.
+        answers: over all held-out images.
+        sizes: bytes of the float and the compiled file.
+        latencies: one per precision hint.
+        memory: per file, ``runtime`` and ``peak`` bytes of a process that runs it.
+        stages: seconds by stage of one compile, the median over the folds; ``cold`` is the first compile's total.
+    """
+
+    target: str
+    reference: str
+    answers: Answers = field(default_factory=Answers)
+    sizes: tuple[int, int] = (0, 0)
+    latencies: list[Latency] = field(default_factory=list)
+    memory: dict[str, dict[str, int]] = field(default_factory=dict)
+    stages: dict[str, float] = field(default_factory=dict)
+    cold: float = 0.0
+
+    @property
+    def size_ratio(self) -> float:
+        """Compiled file over float file."""
+        return self.sizes[1] / self.sizes[0]
+
+
+def rows(outcome: Outcome) -> tuple[Row, ...]:
+    """The table's rows, in reading order."""
+    return (*_answer_rows(outcome), _size_row(outcome), *_latency_rows(outcome), *_cost_rows(outcome))
+
+
+def missed(outcome: Outcome) -> list[Row]:
+    """The rows whose bar was not reached."""
+    return [row for row in rows(outcome) if row.held is False]
+
+
+def examples(outcome: Outcome) -> tuple[Example, ...]:
+    """The first images on which the two models disagree."""
+    found = outcome.answers.examples[:_PICTURES]
+    return tuple(
+        Example(
+            tuple(tuple(round(16 * float(level)) for level in line) for line in image[0]),
+            f"a {label}: float says {a}, int8 says {b}",
+        )
+        for image, label, a, b in found
+    )
+
+
+def as_dict(outcome: Outcome) -> dict[str, Any]:
+    """Plain numbers for ``results.json``."""
+    a = outcome.answers
+    return {
+        "target": outcome.target,
+        "reference": outcome.reference,
+        "images": a.images,
+        "top1_float": a.float_top1,
+        "top1": a.compiled_top1,
+        "agreement": a.agreement,
+        "sqnr_db": a.sqnr_db,
+        "file_bytes": {"float": outcome.sizes[0], "compiled": outcome.sizes[1], "ratio": outcome.size_ratio},
+        "latency": [vars(latency) for latency in outcome.latencies],
+        "memory": outcome.memory,
+        "compile_seconds": {"stages": outcome.stages, "cold": outcome.cold},
+        "missed": [row.what for row in missed(outcome)],
+    }
+
+
+def _answer_rows(outcome: Outcome) -> list[Row]:
+    a = outcome.answers
+    drop = a.float_top1 - a.compiled_top1
+    return [
+        Row(
+            "top-1",
+            f"{a.float_top1:.2f} %",
+            f"{a.compiled_top1:.2f} %",
+            f"{-drop:+.2f} points",
+            f"drop ≤ {TOP1_DROP} points",
+            drop <= TOP1_DROP,
+        ),
+        Row(
+            "same answer",
+            "",
+            f"{a.agreement:.2f} %",
+            f"{a.images - a.agree} of {a.images} differ",
+            f"≥ {AGREEMENT} %",
+            a.agreement >= AGREEMENT,
+        ),
+        Row("SQNR of the logits", "", decibel(a.sqnr_db)),
+    ]
+
+
+def _size_row(outcome: Outcome) -> Row:
+    before, after = outcome.sizes
+    return Row(
+        "model file",
+        size(before),
+        size(after),
+        f"{outcome.size_ratio:.3f}×",
+        f"≤ {SIZE_RATIO:.2f}×",
+        outcome.size_ratio <= SIZE_RATIO,
+    )
+
+
+def _latency_rows(outcome: Outcome) -> list[Row]:
+    return [
+        Row(
+            f"one image, {m.hint} hint",
+            f"{m.float_ms:.2f} ms",
+            f"{m.compiled_ms:.2f} ms",
+            f"{m.ratio:.2f}×",
+            "< 1×",
+            m.ratio < 1,
+        )
+        for m in outcome.latencies
+    ]
+
+
+def _cost_rows(outcome: Outcome) -> list[Row]:
+    float_memory, memory = outcome.memory["float"], outcome.memory["compiled"]
+    above = [m["peak"] - m["runtime"] for m in (float_memory, memory)]
+    peaks = Row("peak memory, whole process", size(float_memory["peak"]), size(memory["peak"]))
+    change = f"{above[1] / above[0]:.2f}×" if above[0] > 0 else ""
+    compile_time = f"{sum(outcome.stages.values()):.1f} s"
+    return [
+        peaks,
+        Row("peak memory, above the runtime", size(above[0]), size(above[1]), change),
+        Row("compile time", "", compile_time, f"{outcome.cold:.1f} s the first time"),
+    ]

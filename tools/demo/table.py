@@ -1,0 +1,54 @@
+"""The demo's answer on a terminal, and the same as a block of the HTML report."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+from rich.table import Table
+
+from fxc.tools.demo.outcome import Outcome, examples, rows
+from fxc.tools.report import Measured
+
+
+def table(outcomes: list[Outcome], about: str) -> Table:
+    """One table: a block of rows for each target."""
+    result = Table(
+        title="fxc on handwritten digits", caption=about, title_style="bold", caption_justify="left"
+    )
+    result.add_column("")
+    for head in ("float", "compiled", "change", "bar"):
+        result.add_column(head, justify="right")
+    result.add_column("")
+    for outcome in outcomes:
+        result.add_section()
+        result.add_row(
+            f"[bold]{outcome.target}[/]", f"[dim]{outcome.reference}[/]", f"[dim]{outcome.target}[/]"
+        )
+        for row in rows(outcome):
+            mark = {None: "", True: "[green]✓[/]", False: "[bold red]✗[/]"}[row.held]
+            result.add_row(row.what, row.before, row.after, row.change, row.bar, mark)
+        for stage, seconds in outcome.stages.items():
+            result.add_row(f"[dim]    {stage}[/]", "", f"[dim]{seconds:.2f} s[/]")
+    return result
+
+
+def measured(outcome: Outcome, about: str) -> Measured:
+    """The same rows for the report page."""
+    found = examples(outcome)
+    return Measured(
+        title=f"Measured on {outcome.answers.images:,} handwritten digits, each held out once",
+        how=about,
+        rows=rows(outcome),
+        stages=outcome.stages,
+        examples=found,
+        examples_title=f"Where float and int8 disagree ({len(found)} of {len(outcome.answers.examples)} shown)",
+    )
+
+
+def processor() -> str:
+    """The processor's name."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
