@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch._dispatch.python import enable_python_dispatcher
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from fxc.compiler.errors import PassError
 from fxc.compiler.origin import Origin, derive, identifier, label_of, origin_of, set_origin
@@ -81,7 +83,8 @@ class Editor:
 
     def _value(self, node: fx.Node) -> Any:
         args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: n.meta["val"])
-        with self._mode:
+        # As torch.export traces; some kernels would else ask for a symbolic size's number and fix it for good.
+        with self._mode, enable_python_dispatcher(), _no_guards(self._mode):
             return node.target(*args, **kwargs)  # type: ignore[operator]
 
     def constant(self, tensor: Tensor, name: str, *, origins: tuple[fx.Node, ...]) -> fx.Node:
@@ -178,6 +181,10 @@ class Editor:
         except RuntimeError as error:
             raise PassError(f"{self.made_by} left a malformed graph: {error}") from error
         return replace(self.program, graph_module=_graph_module(self.tensors, self.graph), **changes)
+
+
+def _no_guards(mode: FakeTensorMode) -> AbstractContextManager[None]:
+    return nullcontext() if mode.shape_env is None else mode.shape_env.suppress_guards()
 
 
 def has_effect(target: Any) -> bool:

@@ -45,6 +45,35 @@ class Timer(Instrument):
         self.seconds.append((step.text(), time.perf_counter() - self._start))
 
 
+@dataclass(frozen=True)
+class Entry:
+    """What one pass did: nodes ``added`` and ``removed`` count ``call_function`` nodes by name."""
+
+    text: str
+    modified: bool
+    added: int
+    removed: int
+
+
+@dataclass
+class Journal(Instrument):
+    """What every pass did, in order."""
+
+    entries: list[Entry] = field(default_factory=list)
+
+    def after(self, step: Pass, before: Program, result: PassResult) -> None:
+        """Compare the graphs' node names."""
+        added = removed = 0
+        if result.modified:
+            old, new = _calls(before), _calls(result.program)
+            added, removed = len(new - old), len(old - new)
+        self.entries.append(Entry(step.text(), result.modified, added, removed))
+
+
+def _calls(program: Program) -> set[str]:
+    return {node.name for node in program.graph.nodes if node.op == "call_function"}
+
+
 @dataclass
 class Verify(Instrument):
     """Checks every pass's promise on sample inputs, and ``modified=False`` by identity.

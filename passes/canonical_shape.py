@@ -14,6 +14,7 @@ from fxc.passes.spelling import Call, Spelled, Spelling
 from fxc.passes.values import (
     dtype,
     fixed,
+    is_contiguous,
     is_tensor,
     plain_sizes,
     rank,
@@ -111,7 +112,7 @@ def permute_of_permute(node: fx.Node, editor: Editor) -> Spelled:
 def reshape_of_reshape(node: fx.Node, editor: Editor) -> Spelled:
     """reshape(reshape(x, a), b) -> reshape(x, b), where x is contiguous so that the strides stay what they are"""
     inner = _inner_reshape(node)
-    if inner is None or not inner.args[0].meta["val"].is_contiguous():
+    if inner is None or not is_contiguous(inner.args[0]):
         return None
     return Call(aten.reshape.default, (inner.args[0], node.args[1]))
 

@@ -18,10 +18,9 @@ def canonical() -> tuple[Pass, ...]:
     return (Canonicalize(), Recompose(), DeadCode())
 
 
-def optimize() -> tuple[Pass, ...]:
-    """What every target gains from, after anything that trains; numbers move by float rounding only."""
+def simplify() -> tuple[Pass, ...]:
+    """For a canonical program, after anything that trains: what every target gains from."""
     return (
-        *canonical(),
         RemoveDropout(),
         ConstantFolding(),
         FoldBatchNorm(),
@@ -32,3 +31,8 @@ def optimize() -> tuple[Pass, ...]:
         CommonSubexpressions(),
         DeadCode(),
     )
+
+
+def optimize() -> tuple[Pass, ...]:
+    """From a captured program to the one that targets start from; numbers move by float rounding only."""
+    return (*canonical(), *simplify())

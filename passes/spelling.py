@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, fx
@@ -30,7 +30,7 @@ class Call:
     val: Any = None
 
 
-Spelled = Call | fx.Node | None
+Spelled: TypeAlias = Call | fx.Node | None
 
 
 class Spelling(Rule):

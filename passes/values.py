@@ -68,6 +68,16 @@ def same_layout(a: fx.Node, b: fx.Node) -> bool:
     return same_shape(a.meta["val"].stride(), b.meta["val"].stride())
 
 
+def is_contiguous(node: fx.Node) -> bool:
+    """Whether the node's strides are provably those of a contiguous tensor."""
+    expected: Any = 1
+    for size, stride in zip(reversed(shape(node)), reversed(node.meta["val"].stride())):
+        if fixed(size) != 1 and not same_size(stride, expected):
+            return False
+        expected = expected * size
+    return True
+
+
 def is_constant(node: Any) -> bool:
     """Whether ``node`` reads a parameter, buffer or constant."""
     return isinstance(node, fx.Node) and node.op == "get_attr"

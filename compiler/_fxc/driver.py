@@ -13,26 +13,25 @@ import torch
 from torch import Tensor
 
 from fxc import catalogue
-from fxc.compiler.artifact import Artifact, build_artifact
+from fxc.compiler.artifact import Artifact, Golden, build_artifact
 from fxc.compiler.backend import Emitted, Kernel, Violation
 from fxc.compiler.capture import capture
 from fxc.compiler.config import QuantConfig
 from fxc.compiler.errors import CalibrationError, LegalityError
-from fxc.compiler.instruments import Instrument, Timer, Verify
 from fxc.compiler.passbase import Pass
 from fxc.compiler.pipeline import run_pipeline
 from fxc.compiler.program import Program
 from fxc.compiler.target import Target
-from fxc.passes.canonicalize import Canonicalize
-from fxc.passes.pipelines import optimize
+from fxc.passes.pipelines import canonical, optimize, simplify
 from fxc.passes.quantize.annotate import Annotate
 from fxc.passes.quantize.calibrate import batches, calibrate
 from fxc.passes.quantize.insert import InsertQDQ
 from fxc.passes.quantize.statistics import Statistics
 from fxc.passes.quantize.synthesize import synthesize
-from fxc.proof import OutputProof, compare_outputs
+from fxc.proof import OutputProof, compare_outputs, golden_intermediates
 from fxc.report import build_report
 from fxc.stages import Stages
+from fxc.watch import Watch
 
 PROOF_SAMPLES = 4
 """Samples on which the float program, the quantized graph and the emitted file are compared."""
@@ -77,33 +76,35 @@ class Data:
 def compile_request(model: Any, request: Request, stages: Stages) -> Artifact:
     """The whole flow: capture, canonicalize, optimize, legalize, quantize, emit, run, bundle."""
     room = catalogue.room(request.target)
-    instruments = _Instruments(request)
+    watch = Watch(verify=request.verify, dump=request.dump)
     with stages("capture"):
         program = _captured(model, request)
-    instruments.begin(program)
+    watch.begin(program)
     with stages("canonicalize"):
-        program = instruments.run(program, (Canonicalize(),))
+        program = watch.run(program, canonical())
     with stages("synthesize"):
         data = _data(program, request)
     with stages("optimize"):
-        program = instruments.run(program, _without(optimize(), request.skip))
+        program = watch.run(program, _without(simplify(), request.skip))
     with stages("legalize"):
-        program = instruments.run(program, room.pipeline(request.target))
+        program = watch.run(program, room.pipeline(request.target))
         refuse(room.check(program, request.target), request.target)
-    quantized, statistics = _quantize(program, request, data, instruments, stages)
+    quantized, statistics = _quantize(program, request, data, watch, stages)
     with stages("check"):
         graphs = program.run_flat(*data.samples), quantized.run_flat(*data.samples)
-    instruments.end(quantized)
+    watch.end(quantized)
     # The bundle is assembled here and belongs to the artifact; it disappears with it unless saved.
     work = tempfile.TemporaryDirectory(prefix="fxc-")
     with stages("emit"):
         emitted = room.emit(quantized, request.target, Path(work.name))
     with stages("run"):
-        outputs, kernels = _run(room, request.target, Path(work.name) / emitted.model, data.samples)
-        proofs = compare_outputs(quantized, graphs[0], graphs[1], outputs)
+        execution = _run(room, request.target, Path(work.name) / emitted.model, data.samples)
+        proofs = compare_outputs(quantized, graphs[0], graphs[1], execution.outputs)
     with stages("bundle"):
-        done = Finished(program, quantized, request, data, statistics, emitted, kernels, proofs, instruments)
-        return _bundle(done, work, (*graphs, outputs), stages)
+        done = Finished(
+            program, quantized, request, data, statistics, emitted, execution, *graphs, proofs, watch
+        )
+        return _bundle(done, work, stages)
 
 
 def prepare(model: Any, request: Request, stages: Stages) -> Program:
@@ -111,8 +112,18 @@ def prepare(model: Any, request: Request, stages: Stages) -> Program:
     with stages("capture"):
         program = _captured(model, request)
     with stages("optimize"):
-        passes = (Canonicalize(), *optimize(), *catalogue.room(request.target).pipeline(request.target))
+        passes = (*optimize(), *catalogue.room(request.target).pipeline(request.target))
         return run_pipeline(program, passes)
+
+
+@dataclass(frozen=True)
+class Execution:
+    """The emitted file, read back and run on the proof samples."""
+
+    outputs: tuple[Tensor, ...]
+    kernels: list[Kernel]
+    runtime: str
+    file_bytes: int
 
 
 @dataclass(frozen=True)
@@ -125,44 +136,11 @@ class Finished:
     data: Data
     statistics: Statistics | None
     emitted: Emitted
-    kernels: list[Kernel]
+    execution: Execution
+    float_outputs: tuple[Tensor, ...]
+    graph_outputs: tuple[Tensor, ...]
     proofs: list[OutputProof]
-    instruments: _Instruments
-
-
-class _Instruments:
-    """The instruments of one compile, over several pipelines."""
-
-    def __init__(self, request: Request):
-        self.timer = Timer()
-        self.verify = Verify() if request.verify else None
-        self.all: list[Instrument] = [self.timer, *([self.verify] if self.verify else [])]
-        if request.dump is not None:
-            self.all.append(catalogue.resolve("fxc.tools.dump.explorer:DumpInstrument")(request.dump))
-
-    def begin(self, program: Program) -> None:
-        for instrument in self.all:
-            instrument.begin(program)
-
-    def end(self, program: Program) -> None:
-        for instrument in self.all:
-            instrument.end(program)
-
-    def run(self, program: Program, passes: Iterable[Pass]) -> Program:
-        return run_pipeline(program, passes, [_Inner(i) for i in self.all])
-
-
-@dataclass
-class _Inner(Instrument):
-    """Forwards passes, not beginnings and ends: one compile runs several pipelines."""
-
-    outer: Instrument
-
-    def before(self, step: Pass, program: Program) -> None:
-        self.outer.before(step, program)
-
-    def after(self, step: Pass, before: Program, result: Any) -> None:
-        self.outer.after(step, before, result)
+    watch: Watch
 
 
 def _captured(model: Any, request: Request) -> Program:
@@ -209,18 +187,18 @@ def _peel(data: Iterator[Any]) -> tuple[Any, Iterable[Any]]:
 
 
 def _quantize(
-    program: Program, request: Request, data: Data, instruments: _Instruments, stages: Stages
+    program: Program, request: Request, data: Data, watch: Watch, stages: Stages
 ) -> tuple[Program, Statistics | None]:
     scheme = request.target.scheme
     if scheme is None:
         return program, None
     with stages("annotate"):
-        annotated = instruments.run(program, (Annotate(scheme, request.config),))
+        annotated = watch.run(program, (Annotate(scheme, request.config),))
     with stages("calibrate") as progress, torch.no_grad():
         statistics = calibrate(annotated, data.rest, source=data.source, progress=progress)
     with stages("quantize"):
         insert = InsertQDQ(share_ratio=scheme.share_ratio, statistics=statistics)
-        return instruments.run(annotated, (insert,)), statistics
+        return watch.run(annotated, (insert,)), statistics
 
 
 def refuse(violations: list[Violation], target: Target) -> None:
@@ -241,28 +219,28 @@ def refuse(violations: list[Violation], target: Target) -> None:
         )
 
 
-def _run(
-    room: catalogue.Room, target: Target, model: Path, samples: tuple[Tensor, ...]
-) -> tuple[tuple[Tensor, ...], list[Kernel]]:
-    runner = room.load(model, target, precision=target.options.get("proof_precision", "f32"))
+def _run(room: catalogue.Room, target: Target, model: Path, samples: tuple[Tensor, ...]) -> Execution:
+    runner = room.load(model, target, precision=target.options.get("proof_precision"))
     outputs = runner([x.numpy() for x in samples])
-    return tuple(torch.from_numpy(y) for y in outputs), runner.kernels()
+    # Writable copies: a runtime may hand out views of its own buffers.
+    tensors = tuple(torch.from_numpy(y.copy()) for y in outputs)
+    return Execution(tensors, runner.kernels(), runner.describe, model.stat().st_size)
 
 
 def _bundle(
     done: Finished,
     work: tempfile.TemporaryDirectory[str],
-    outputs: tuple[tuple[Tensor, ...], ...],
     stages: Stages,
 ) -> Artifact:
     report = build_report(done)
-    timings = {"stages": dict(stages.seconds), "passes": done.instruments.timer.seconds}
-    golden = {
-        "inputs": done.data.samples,
-        "float_outputs": outputs[0],
-        "graph_outputs": outputs[1],
-        "outputs": outputs[2],
-    }
+    timings = {"stages": dict(stages.seconds), "passes": done.watch.timer.seconds}
+    golden = Golden(
+        inputs=done.data.samples,
+        outputs=done.execution.outputs,
+        graph_outputs=done.graph_outputs,
+        float_outputs=done.float_outputs,
+        intermediates=golden_intermediates(done.program, done.data.samples),
+    )
     html = catalogue.resolve("fxc.tools.report:render")(report)
     return build_artifact(
         program=done.program,

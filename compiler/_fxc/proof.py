@@ -10,7 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from fxc.compiler.origin import label_of
 from fxc.compiler.program import Program
+from fxc.compiler.qdq import QUANTIZE_TENSOR
 
 
 def sqnr_db(reference: Tensor, other: Tensor) -> float | None:
@@ -89,3 +91,15 @@ def layer_sqnr(
     want = record(float_program, names, inputs)
     got = record(quantized, names, inputs)
     return {name: sqnr_db(want[name], got[name]) for name in names if name in want and name in got}
+
+
+def golden_intermediates(program: Program, inputs: tuple[Tensor, ...], count: int = 4) -> dict[str, Tensor]:
+    """Codes of a few quantized tensors spread over the network, by layer, for comparison with a device's.
+
+    Args:
+        inputs: flat; only the first sample is used, to keep a bundle small.
+    """
+    codes = [n for n in program.graph.nodes if n.op == "call_function" and n.target is QUANTIZE_TENSOR]
+    chosen = {codes[i * (len(codes) - 1) // max(count - 1, 1)].name for i in range(count)} if codes else set()
+    values = record(program, chosen, tuple(x[:1] if program.dynamic else x for x in inputs))
+    return {label_of(n): values[n.name].contiguous() for n in codes if n.name in chosen}

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from math import prod
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import fx
 
-from fxc import proof
+from fxc import __version__, proof
 from fxc.compiler.backend import Kernel
 from fxc.compiler.macs import macs
 from fxc.compiler.origin import label_of, op_name
@@ -47,9 +47,14 @@ def build_report(done: Finished) -> dict[str, Any]:
             if n.kind == "float" and target.quantized
         ],
         "accuracy": _accuracy(done),
-        "kernels": kernel_summary(done.kernels, done.float_program, done.emitted.tensors),
+        "kernels": kernel_summary(done.execution.kernels, done.float_program, done.emitted.tensors),
         "size": _size(done),
-        "tools": dict(done.emitted.tools),
+        "tools": {
+            "fxc": __version__,
+            "torch": torch.__version__,
+            "runtime": done.execution.runtime,
+            **done.emitted.tools,
+        },
     }
 
 
@@ -117,12 +122,21 @@ def _model(done: Finished) -> dict[str, Any]:
 
 
 def _passes(done: Finished) -> list[dict[str, Any]]:
-    drift = dict(done.instruments.verify.drift) if done.instruments.verify else {}
-    modified = set(done.program.history)
-    return [
-        {"pass": text, "modified": text in modified, "drift": drift.get(text)}
-        for text, _ in done.instruments.timer.seconds
-    ]
+    drift = iter(done.watch.verify.drift) if done.watch.verify else iter(())
+    rows = []
+    for entry in done.watch.journal.entries:
+        # Only a pass that modified something was checked, so the two lists run in step.
+        moved = next(drift, (None, None))[1] if entry.modified else None
+        rows.append(
+            {
+                "pass": entry.text,
+                "modified": entry.modified,
+                "added": entry.added,
+                "removed": entry.removed,
+                "drift": moved,
+            }
+        )
+    return rows
 
 
 def _calibration(done: Finished) -> dict[str, Any] | None:
@@ -147,7 +161,7 @@ def _accuracy(done: Finished) -> dict[str, Any]:
             for p in done.proofs
         ],
         "samples": _rows(done),
-        "how": "measured on this host: the emitted file, read back from disk, against the float program",
+        "how": f"measured on this host: the emitted file, read back from disk, in {done.execution.runtime}",
     }
 
 
@@ -167,7 +181,13 @@ def _size(done: Finished) -> dict[str, Any]:
     float_bytes = sum(
         t.numel() * t.element_size() for t in attributes_used(done.float_program.graph_module).values()
     )
-    return {"float_weights_bytes": float_bytes, "files": list(done.emitted.files)}
+    size = done.execution.file_bytes
+    return {
+        "float_weights_bytes": float_bytes,
+        "model_bytes": size,
+        "ratio": round(size / float_bytes, 4) if float_bytes else None,
+        "files": list(done.emitted.files),
+    }
 
 
 def _rows(done: Finished) -> int:
@@ -177,8 +197,3 @@ def _rows(done: Finished) -> int:
 
 def _round(value: float | None) -> float | None:
     return None if value is None else round(value, 2)
-
-
-def file_bytes(directory: Path, files: tuple[str, ...]) -> int:
-    """Size of the emitted files in bytes."""
-    return sum((directory / f).stat().st_size for f in files)

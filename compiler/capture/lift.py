@@ -99,7 +99,7 @@ def _lift_placeholder(
             why="a program's inputs are tensors; numbers are fixed when it is captured",
             fix="export without a dynamic number, or pass it as a 0-d tensor",
         )
-    # An argument called "input" keeps that name as target; a node may not be named like a builtin.
+    # No node may be called like a builtin: an argument named "input" keeps its name as the node's target and label.
     return _copied(lifted.graph.placeholder(node.name), node)
 
 

@@ -5,6 +5,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.utils import _pytree as pytree
 
 from fxc.compiler.instruments import Verify, relative_error
 from fxc.compiler.passtext import parse_pipeline
@@ -30,11 +31,25 @@ def _checked(model, *inputs, passes=None):
 def test_small_nets_keep_their_numbers(name):
     model, inputs = build_small(name)
     _, got = _checked(model, *inputs)
-    want, result = model.eval()(*inputs), got(*inputs)
-    want, result = (t if isinstance(t, torch.Tensor) else t[0] for t in (want, result))
-    assert relative_error(want.detach(), result) < 1e-4
+    with torch.no_grad():
+        want, result = (pytree.tree_leaves(f(*inputs)) for f in (model.eval(), got))
+    assert len(want) == len(result)
+    assert max(map(relative_error, want, result)) < 1e-4
     for step in optimize():
         assert not step.apply(got).modified, step.text()
+
+
+def test_a_rewrite_does_not_fix_the_batch():
+    """The fake kernel of pad asks for a symbolic batch as a number, unless it is run as torch.export runs it."""
+    model = nn.Sequential(nn.Conv2d(8, 8, 2, padding="same"), nn.Flatten())
+    _, got = _checked(model, torch.randn(1, 8, 4, 4))
+    for batch in (1, 2, 3):
+        fresh = torch.randn(batch, 8, 4, 4)
+        with torch.no_grad():
+            torch.testing.assert_close(got(fresh), model(fresh))
+    assert all(
+        not isinstance(n.meta["val"].shape[0], int) for n in got.graph.nodes if n.op == "call_function"
+    )
 
 
 def test_pipelines_print_and_parse():
@@ -66,11 +81,11 @@ def test_a_canonical_program_can_still_be_trained():
     assert not torch.equal(model[1].running_mean, mean)
 
 
-def test_hundreds_of_layers_fold_one_by_one():
-    layers = [nn.Sequential(nn.Conv2d(2, 2, 1, bias=False), nn.BatchNorm2d(2), nn.ReLU()) for _ in range(300)]
+def test_many_layers_fold_one_by_one():
+    layers = [nn.Sequential(nn.Conv2d(2, 2, 1, bias=False), nn.BatchNorm2d(2), nn.ReLU()) for _ in range(60)]
     _, got = _checked(nn.Sequential(*layers), torch.rand(1, 2, 2, 2))
-    assert operators(got) == ["conv2d", "relu"] * 300
-    assert len(got.folded_norms) == 300
+    assert operators(got) == ["conv2d", "relu"] * 60
+    assert len(got.folded_norms) == 60
 
 
 STEPS = {
@@ -121,9 +136,9 @@ class Net(nn.Module):
         return x, seen[len(seen) // 2].mean((2, 3))
 
 
-@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(
-    names=st.lists(st.sampled_from(sorted(STEPS)), min_size=2, max_size=7),
+    names=st.lists(st.sampled_from(sorted(STEPS)), min_size=2, max_size=5),
     skips=st.dictionaries(st.integers(0, 6), st.integers(0, 6), max_size=2),
     batch=st.sampled_from([1, 2]),
     seed=st.integers(0, 1000),

@@ -22,8 +22,8 @@ from fxc.compiler.files import write_json, write_text
 from fxc.tools.demo import measure
 from fxc.tools.demo.outcome import Outcome, as_dict, missed
 from fxc.tools.demo.probe import peak_memory
-from fxc.tools.demo.table import measured, processor, table
-from fxc.tools.demo.training import DigitsNet, Fold, folds, train
+from fxc.tools.demo.table import measured, processor, stage_line, table
+from fxc.tools.demo.training import DigitsNet, Fold, folds, train_all
 from fxc.tools.report import render
 
 TARGETS = (("cpu-int8", "cpu-fp32"),)
@@ -38,7 +38,7 @@ class Plan:
     """How much to do: ``folds`` of five are trained for ``epochs`` each; only a full run is held to the bars."""
 
     folds: int = 5
-    epochs: int = 4
+    epochs: int = 5
     judged: bool = True
 
 
@@ -54,20 +54,17 @@ def run(plan: Plan, directory: Path, console: Console) -> tuple[list[Outcome], d
     outcomes = [Outcome(target, reference) for target, reference in TARGETS]
     timings: dict[str, list[dict[str, dict[str, float]]]] = {target: [] for target, _ in TARGETS}
     artifacts: dict[str, Artifact] = {}
-    for index, fold in enumerate(list(folds())[: plan.folds]):
-        name = f"fold {index + 1} of {plan.folds}"
-        with console.status(f"{name}: training"):
-            start = time.perf_counter()
-            model = train(fold, epochs=plan.epochs, seed=index)
-            said = f"{name}: trained in {time.perf_counter() - start:.1f} s"
+    models = trained(plan, console)
+    for index, (fold, model) in enumerate(zip(folds(), models)):
+        said = f"fold {index + 1} of {plan.folds}:"
         for outcome in outcomes:
-            with console.status(f"{name}: compiling for {outcome.target}"):
+            with console.status(f"{said} compiling for {outcome.target}"):
                 found = compile_fold(model, fold, outcome.target, directory)
                 logits = measure.answers_of(model, fold.test_images)
                 outcome.answers.add(fold.test_images, fold.test_labels, logits, found(fold.test_images))
             timings[outcome.target].append(found.timings)
             artifacts[outcome.target] = found
-            said += f", compiled for {outcome.target} in {sum(found.timings['stages'].values()):.1f} s"
+            said += f" compiled for {outcome.target} in {sum(found.timings['stages'].values()):.1f} s"
         console.print(said, highlight=False)
     for outcome in outcomes:
         with console.status(f"measuring {outcome.target}"):
@@ -76,6 +73,21 @@ def run(plan: Plan, directory: Path, console: Console) -> tuple[list[Outcome], d
         outcome.stages = measure.stage_medians(timings[outcome.target])
         outcome.cold = sum(timings[outcome.target][0]["stages"].values())
     return outcomes, artifacts
+
+
+def trained(plan: Plan, console: Console) -> list[DigitsNet]:
+    """The folds' networks. All are trained before anything is compiled, so that compile times are undisturbed."""
+    models = []
+    start = time.perf_counter()
+    with console.status(f"training {plan.folds} folds for {plan.epochs} epochs each") as status:
+        for model, seconds in train_all(plan.folds, epochs=plan.epochs, workers=threads()):
+            models.append(model)
+            status.update(f"trained {len(models)} of {plan.folds} folds, the last in {seconds:.0f} s")
+    seconds = time.perf_counter() - start
+    console.print(
+        f"trained {plan.folds} folds for {plan.epochs} epochs each in {seconds:.0f} s", highlight=False
+    )
+    return models
 
 
 def compile_fold(model: DigitsNet, fold: Fold, target: str, directory: Path) -> Artifact:
@@ -141,6 +153,8 @@ def main(arguments: list[str] | None = None) -> int:
     )
     write(outcomes, artifacts, options.output, about)
     console.print(table(outcomes, about))
+    for outcome in outcomes:
+        console.print(stage_line(outcome), highlight=False)
     console.print(
         f"report: {options.output / 'report.html'}    bundle: {options.output / outcomes[0].target}"
     )

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from fxc.compiler.artifact import Artifact
 from fxc.compiler.backend import Runner
+from fxc.stages import STAGES
 
 IMAGE_SHAPE = (1, 1, 8, 8)
 """One digit, as the model takes it."""
@@ -129,9 +130,9 @@ def file_bytes(artifact: Artifact) -> int:
 
 
 def stage_medians(timings: list[Mapping[str, Any]]) -> dict[str, float]:
-    """Seconds of each compile stage, the median over several compiles."""
-    names = timings[-1]["stages"]
-    return {name: median(t["stages"][name] for t in timings if name in t["stages"]) for name in names}
+    """Seconds of each compile stage, the median over several compiles, in the order of the stages."""
+    names = (name for name in STAGES if all(name in t["stages"] for t in timings))
+    return {name: median(t["stages"][name] for t in timings) for name in names}
 
 
 def answers_of(model: torch.nn.Module, images: Tensor) -> Tensor:

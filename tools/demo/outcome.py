@@ -90,25 +90,25 @@ def as_dict(outcome: Outcome) -> dict[str, Any]:
 
 def _answer_rows(outcome: Outcome) -> list[Row]:
     a = outcome.answers
-    drop = a.float_top1 - a.compiled_top1
+    change = a.compiled_top1 - a.float_top1
     return [
         Row(
             "top-1",
             f"{a.float_top1:.2f} %",
             f"{a.compiled_top1:.2f} %",
-            f"{-drop:+.2f} points",
-            f"drop ≤ {TOP1_DROP} points",
-            drop <= TOP1_DROP,
+            f"{change:+.2f} points",
+            f"≥ −{TOP1_DROP} points",
+            change >= -TOP1_DROP,
         ),
         Row(
             "same answer",
             "",
             f"{a.agreement:.2f} %",
-            f"{a.images - a.agree} of {a.images} differ",
+            f"{a.images - a.agree} differ",
             f"≥ {AGREEMENT} %",
             a.agreement >= AGREEMENT,
         ),
-        Row("SQNR of the logits", "", decibel(a.sqnr_db)),
+        Row("SQNR of logits", "", decibel(a.sqnr_db)),
     ]
 
 
@@ -127,7 +127,7 @@ def _size_row(outcome: Outcome) -> Row:
 def _latency_rows(outcome: Outcome) -> list[Row]:
     return [
         Row(
-            f"one image, {m.hint} hint",
+            f"1 image, {m.hint} hint",
             f"{m.float_ms:.2f} ms",
             f"{m.compiled_ms:.2f} ms",
             f"{m.ratio:.2f}×",
@@ -141,11 +141,11 @@ def _latency_rows(outcome: Outcome) -> list[Row]:
 def _cost_rows(outcome: Outcome) -> list[Row]:
     float_memory, memory = outcome.memory["float"], outcome.memory["compiled"]
     above = [m["peak"] - m["runtime"] for m in (float_memory, memory)]
-    peaks = Row("peak memory, whole process", size(float_memory["peak"]), size(memory["peak"]))
+    peaks = Row("peak memory, process", size(float_memory["peak"]), size(memory["peak"]))
     change = f"{above[1] / above[0]:.2f}×" if above[0] > 0 else ""
     compile_time = f"{sum(outcome.stages.values()):.1f} s"
     return [
         peaks,
-        Row("peak memory, above the runtime", size(above[0]), size(above[1]), change),
-        Row("compile time", "", compile_time, f"{outcome.cold:.1f} s the first time"),
+        Row("peak memory, model", size(above[0]), size(above[1]), change),
+        Row("compile time", "", compile_time, f"first {outcome.cold:.1f} s"),
     ]

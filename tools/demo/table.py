@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from pathlib import Path
 
+from rich import box
 from rich.table import Table
 
 from fxc.tools.demo.outcome import Outcome, examples, rows
@@ -14,23 +15,24 @@ from fxc.tools.report import Measured
 def table(outcomes: list[Outcome], about: str) -> Table:
     """One table: a block of rows for each target."""
     result = Table(
-        title="fxc on handwritten digits", caption=about, title_style="bold", caption_justify="left"
+        title="fxc on handwritten digits", caption=about, caption_justify="left", box=box.SIMPLE_HEAD
     )
-    result.add_column("")
-    for head in ("float", "compiled", "change", "bar"):
-        result.add_column(head, justify="right")
-    result.add_column("")
+    result.add_column("", no_wrap=True)
+    for head in ("float", "compiled", "change", "bar", ""):
+        result.add_column(head, justify="right", no_wrap=True)
     for outcome in outcomes:
         result.add_section()
-        result.add_row(
-            f"[bold]{outcome.target}[/]", f"[dim]{outcome.reference}[/]", f"[dim]{outcome.target}[/]"
-        )
+        result.add_row("[bold]target[/]", f"[bold]{outcome.reference}[/]", f"[bold]{outcome.target}[/]")
         for row in rows(outcome):
             mark = {None: "", True: "[green]✓[/]", False: "[bold red]✗[/]"}[row.held]
             result.add_row(row.what, row.before, row.after, row.change, row.bar, mark)
-        for stage, seconds in outcome.stages.items():
-            result.add_row(f"[dim]    {stage}[/]", "", f"[dim]{seconds:.2f} s[/]")
     return result
+
+
+def stage_line(outcome: Outcome) -> str:
+    """The compile's stages with their seconds, in order."""
+    parts = " · ".join(f"{stage} {seconds:.2f}" for stage, seconds in outcome.stages.items())
+    return f"compile for {outcome.target}, seconds: {parts}"
 
 
 def measured(outcome: Outcome, about: str) -> Measured:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -279,8 +279,8 @@ def straight_columns(lattice: Lattice, chain: Sequence[int], chains: int, *, tie
         lattice: the vertices.
         chain: the chain of each vertex.
         chains: how many there are.
-        ties: whether one of several equals is preferred, the one with the longest way to go; without, a fork into
-            equals ends a column.
+        ties: whether one of several equals is preferred, the one with the longest way to go; without, only the one
+            that begins a longer chain than all others is, and a fork into equals ends a column.
 
     Returns:
         The column of each chain.
@@ -293,10 +293,14 @@ def straight_columns(lattice: Lattice, chain: Sequence[int], chains: int, *, tie
             c = joined[c]
         return c
 
-    ahead = _way_to_go(lattice)
+    if ties:
+        ranks = [(ahead, -v) for v, ahead in enumerate(_way_to_go(lattice))]
+    else:
+        boxes = Counter(chain[v] for v, vertex in enumerate(lattice.vertices) if vertex.is_box)
+        ranks = [(boxes[c], 0) for c in chain]
     for v in range(len(lattice.vertices)):
-        w = _favourite(lattice, lattice.down[v], ahead, ties)
-        if w is not None and chain[w] != chain[v] and _favourite(lattice, lattice.up[w], ahead, ties) == v:
+        w = _favourite(lattice, lattice.down[v], ranks)
+        if w is not None and chain[w] != chain[v] and _favourite(lattice, lattice.up[w], ranks) == v:
             joined[find(chain[w])] = find(chain[v])
     return _dense([find(c) for c in range(chains)])
 
@@ -310,14 +314,12 @@ def _way_to_go(lattice: Lattice) -> list[int]:
     return ahead
 
 
-def _favourite(lattice: Lattice, neighbours: Sequence[int], ahead: Sequence[int], ties: bool) -> int | None:
-    if not neighbours:
+def _favourite(lattice: Lattice, neighbours: Sequence[int], ranks: Sequence[tuple[int, int]]) -> int | None:
+    """The neighbour that lives most and, among equals, ranks highest; none if two rank the same."""
+    ranked = sorted(((_living(lattice, v), ranks[v], v) for v in neighbours), reverse=True)
+    if not ranked or (len(ranked) > 1 and ranked[0][:2] == ranked[1][:2]):
         return None
-    best = max(_living(lattice, v) for v in neighbours)
-    equals = [v for v in neighbours if _living(lattice, v) == best]
-    if len(equals) > 1 and not ties:
-        return None
-    return max(equals, key=lambda v: (ahead[v], -v))
+    return ranked[0][2]
 
 
 def _living(lattice: Lattice, v: int) -> int:

@@ -193,7 +193,8 @@ def _sort_children(
                 outside[bundle].append(x[w])
     keys = {bundle: round(fmean(outside.get(bundle, xs)), 1) for bundle, xs in own.items()}
     for around, items in inside.items():
-        items.sort(key=lambda item, around=around: (keys[around, leads[item]], leads[item]))
+        ranked = {item: (keys[around, leads[item]], leads[item]) for item in items}
+        items.sort(key=ranked.__getitem__)
 
 
 def _crossings(lattice: Lattice, rows: Sequence[Sequence[int]]) -> int:
