@@ -11,7 +11,7 @@ WORKERS ?= logical
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 SOURCES := compiler passes backends kernels tools tests
 
-.PHONY: help demo test lint format types bench zoo clean
+.PHONY: help demo test lint format types bench spine clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -35,7 +35,10 @@ types: $(READY_DEV)  ## type-check an installed wheel
 	.ci/types
 
 bench: $(READY)  ## the speed of single pieces (pytest-benchmark)
-	$(ONE_THREAD) $(BIN)/python -m pytest --benchmark-only --benchmark-enable $(PYTEST)
+	$(ONE_THREAD) $(BIN)/python -m pytest -o addopts=--import-mode=importlib --benchmark-only $(PYTEST)
+
+spine: $(READY)  ## measure the fourteen models at 224x224 and rewrite tests/zoo/spine.md
+	$(BIN)/python -m tests.zoo.spine
 
 clean:  ## remove the environment and everything that was built
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks

@@ -19,9 +19,11 @@ from fxc.compiler.errors import ArtifactError
 from fxc.compiler.files import read_json, reading, regular_files, safe_relative, sha256
 from fxc.compiler.program import InputSpec, OutputSpec, Program
 from fxc.compiler.serialize_values import (
+    decode_frozen,
     decode_input,
     decode_output,
     decode_tree,
+    encode_frozen,
     encode_input,
     encode_output,
     encode_tree,
@@ -71,6 +73,7 @@ def manifest(
             "outputs": [encode_output(spec) for spec in program.outputs],
             "in_tree": encode_tree(program.in_spec),
             "out_tree": encode_tree(program.out_spec),
+            "frozen_outputs": encode_frozen(program.frozen_outputs),
         },
         "preprocessing": dict(preprocessing) if preprocessing else None,
         "tensors": dict(emitted.tensors),
@@ -160,10 +163,13 @@ def signature_of(found: Mapping[str, Any]) -> Program:
     in_tree, out_tree = decode_tree(signature["in_tree"]), decode_tree(signature["out_tree"])
     inputs = tuple(decode_input(value) for value in signature["inputs"])
     outputs = tuple(decode_output(value) for value in signature["outputs"])
-    if in_tree.num_leaves != len(inputs) or out_tree.num_leaves != len(outputs) or not _is_call(in_tree):
+    frozen = decode_frozen(signature["frozen_outputs"])
+    results = len(outputs) + len(frozen)
+    if in_tree.num_leaves != len(inputs) or out_tree.num_leaves != results or not _is_call(in_tree):
         raise ArtifactError("the signature in the manifest contradicts itself")
     empty = torch.fx.GraphModule({}, torch.fx.Graph())
-    return Program(empty, inputs, outputs, in_tree, out_tree, name=str(found["name"]))
+    name = str(found["name"])
+    return Program(empty, inputs, outputs, in_tree, out_tree, name=name, frozen_outputs=frozen)
 
 
 def _is_call(tree: pytree.TreeSpec) -> bool:

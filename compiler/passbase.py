@@ -86,7 +86,8 @@ class Sequence(Pass):
 
     def apply(self, program: Program) -> PassResult:
         """Apply the passes in order."""
-        modified, notes = False, ()
+        modified = False
+        notes: tuple[Note, ...] = ()
         for _ in range(self.rounds):
             changed = False
             for step in self.passes:

@@ -167,13 +167,21 @@ class Program:
         ordered = _order_kwargs(dict(kwargs or {}), self.in_spec)
         leaves, spec = pytree.tree_flatten((args, ordered))
         if spec != self.in_spec or len(leaves) != len(self.inputs):
-            raise InputError(
-                f"{self.name} takes {len(self.inputs)} input(s), got {len(leaves)} or another structure",
-                why="inputs: " + "; ".join(map(str, self.inputs)),
-                fix="pass the arguments in the structure of the example inputs",
-            )
+            raise self._structure_error(len(leaves))
         check_inputs(self.name, self.inputs, leaves)
         return tuple(leaf for leaf, s in zip(leaves, self.inputs) if not s.is_constant)
+
+    def _structure_error(self, given: int) -> InputError:
+        positional, names = self.in_spec.child(0).num_children, list(self.in_spec.child(1).context)
+        what = f"{self.name} takes {len(self.inputs)} input(s), got {given}"
+        if given == len(self.inputs):
+            what = f"{self.name} got its {given} input(s) in another structure than it was captured with"
+        by_name = f" and {', '.join(names)} by keyword" if names else ""
+        return InputError(
+            what,
+            why="inputs: " + "; ".join(map(str, self.inputs)),
+            fix=f"call it as it was captured: {positional} positional argument(s){by_name}",
+        )
 
     def unflatten(self, outputs: tuple[Any, ...]) -> Any:
         """The model's own output structure around flat outputs."""
@@ -221,13 +229,16 @@ def check_inputs(name: str, specs: tuple[InputSpec, ...], leaves: list[Any]) -> 
     sizes: dict[str, int] = {}
     for spec, leaf in zip(specs, leaves):
         if spec.is_constant:
-            if leaf != spec.value:
+            if isinstance(leaf, Tensor) or leaf != spec.value:
                 raise InputError(
                     f"{name}: argument {spec.name} was fixed to {spec.value!r} at capture, got {leaf!r}"
                 )
             continue
         if not isinstance(leaf, Tensor):
-            raise InputError(f"{name}: input {spec.name} must be a tensor, got {type(leaf).__name__}")
+            raise InputError(
+                f"{name}: input {spec.name} must be a tensor, got {type(leaf).__name__}",
+                fix="torch.from_numpy(x)" if type(leaf).__name__ == "ndarray" else None,
+            )
         if str(leaf.dtype).removeprefix("torch.") != spec.dtype:
             got = str(leaf.dtype).removeprefix("torch.")
             raise InputError(
@@ -240,8 +251,21 @@ def check_inputs(name: str, specs: tuple[InputSpec, ...], leaves: list[Any]) -> 
         )
         if not fits:
             raise InputError(
-                f"{name}: input {spec.name} has shape {list(leaf.shape)}, expected [{', '.join(map(str, spec.shape))}]"
+                f"{name}: input {spec.name} has shape {list(leaf.shape)}, expected [{', '.join(map(str, spec.shape))}]",
+                fix=_shape_fix(spec, leaf),
             )
+
+
+def _shape_fix(spec: InputSpec, leaf: Tensor) -> str | None:
+    if leaf.dim() == len(spec.shape) - 1:
+        return "the first axis counts samples: x.unsqueeze(0) adds it"
+    if leaf.dim() == len(spec.shape) and list(leaf.shape[1:]) == list(spec.shape[1:]):
+        if leaf.shape[0] == 0:
+            return "pass at least one sample"
+        return (
+            "all inputs of a call have the same, captured batch size; dynamic_batch=True at capture frees it"
+        )
+    return None
 
 
 def _order_kwargs(kwargs: dict[str, Any], in_spec: pytree.TreeSpec) -> dict[str, Any]:

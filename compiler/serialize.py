@@ -28,15 +28,17 @@ from fxc.compiler.files import (
     write_text,
 )
 from fxc.compiler.origin import Origin, origin_of, set_origin
-from fxc.compiler.program import FoldedNorm, InputSpec, Note, Program, attributes_used
+from fxc.compiler.program import FoldedNorm, Note, Program, attributes_used
 from fxc.compiler.serialize_fake import dimension_sizes, fill_values
 from fxc.compiler.serialize_names import NAMESPACES, attribute_path, identifier, operator_of, operator_text
 from fxc.compiler.serialize_values import (
     decode_argument,
+    decode_frozen,
     decode_input,
     decode_output,
     decode_tree,
     encode_argument,
+    encode_frozen,
     encode_input,
     encode_output,
     encode_tree,
@@ -135,10 +137,7 @@ def _encode_fields(program: Program) -> dict[str, Any]:
         "folded_norms": sorted(program.folded_norms),
         "facts": sorted(program.facts),
         "history": list(program.history),
-        "frozen_outputs": [
-            encode_input(InputSpec(str(place), (), "constant", value))
-            for place, value in sorted(program.frozen_outputs.items())
-        ],
+        "frozen_outputs": encode_frozen(program.frozen_outputs),
         "examples": len(program.example_inputs),
     }
 
@@ -223,7 +222,7 @@ def _build(document: Mapping[str, Any], tensors: Mapping[str, Tensor], namespace
     inputs = tuple(decode_input(value) for value in document["inputs"])
     outputs = tuple(decode_output(value) for value in document["outputs"])
     in_tree, out_tree = decode_tree(document["in_tree"]), decode_tree(document["out_tree"])
-    frozen = {int(spec.name): spec.value for spec in map(decode_input, document["frozen_outputs"])}
+    frozen = decode_frozen(document["frozen_outputs"])
     _check_counts(graph, inputs, outputs, in_tree.num_leaves, out_tree.num_leaves - len(frozen))
     state = _state(graph, document, tensors)
     fill_values(graph, state, inputs, {str(k): int(v) for k, v in document["sizes"].items()})

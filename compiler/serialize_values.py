@@ -139,6 +139,20 @@ def decode_input(value: Mapping[str, Any]) -> InputSpec:
     return InputSpec(str(value["name"]), decode_shape(value["shape"]), value["dtype"])
 
 
+def encode_frozen(values: Mapping[int, Any]) -> list[dict[str, Any]]:
+    """Results that are no tensors, by their place, as JSON objects."""
+    return [encode_input(InputSpec(str(k), (), "constant", v)) for k, v in sorted(values.items())]
+
+
+def decode_frozen(values: list[Mapping[str, Any]]) -> dict[int, Any]:
+    """What :func:`encode_frozen` wrote.
+
+    Raises:
+        ArtifactError: a constant that cannot be one.
+    """
+    return {int(spec.name): spec.value for spec in map(decode_input, values)}
+
+
 def decode_output(value: Mapping[str, Any]) -> OutputSpec:
     """The output spec that :func:`encode_output` wrote.
 

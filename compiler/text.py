@@ -102,4 +102,4 @@ def _hash_tensor(digest: Any, tensor: Tensor, contents: bool) -> None:
     digest.update(f"{dtype_name(tensor.dtype)}{list(tensor.shape)}".encode())
     if contents:
         flat = tensor.detach().cpu().contiguous().view(-1)
-        digest.update(memoryview(flat.view(torch.uint8).numpy()) if flat.numel() else b"")
+        digest.update(flat.view(torch.uint8).numpy().data if flat.numel() else b"")

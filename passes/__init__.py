@@ -1,1 +1,1 @@
-""""""
+"""The verbs: graph transformations that know no hardware, one per file."""

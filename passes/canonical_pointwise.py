@@ -72,6 +72,9 @@ def reversed_sub(node: fx.Node, editor: Editor) -> Spelled:
         return None
     if isinstance(other, (int, float)):
         value = torch.tensor(other, dtype=dtype(x), device=x.meta["val"].device)
+        if dtype(x).itemsize < 4 and value.item() != other:
+            # The kernel subtracts from the number itself, in float32.
+            return None
         other = editor.constant(value, f"{node.name}.minuend", origins=(node,))
     return Call(aten.sub.Tensor, (other, x))
 

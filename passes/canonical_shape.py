@@ -159,6 +159,15 @@ def _bound(bound: Any, size: int | None) -> Any:
     return max(bound + size, 0) if bound < 0 else min(bound, size)
 
 
+def select(node: fx.Node, editor: Editor) -> Spelled:
+    """select(x, dim, -1) -> select(x, dim, size - 1)"""
+    source, dim, index = node.args
+    size = fixed(shape(source)[dim])
+    if not isinstance(index, int) or index >= 0 or size is None:
+        return None
+    return Call(node.target, (source, dim, index + size))
+
+
 def narrow(node: fx.Node, editor: Editor) -> Spelled:
     """narrow(x, dim, start, length) -> slice(x, dim, start, start + length, 1)"""
     source, dim, start, length = node.args
@@ -263,6 +272,7 @@ RULES: tuple[Rule, ...] = (
     Spelling("copy", COPIES, copy),
     Spelling("cast", CASTS, cast),
     Spelling("narrow", (aten.narrow.default,), narrow),
+    Spelling("select", (aten.select.int,), select),
     Spelling("no_slice", (aten.slice.Tensor,), no_slice),
     Spelling("squeeze", (aten.squeeze.default, aten.squeeze.dim, aten.squeeze.dims), squeeze),
     Spelling("squeeze_of_unsqueeze", (aten.squeeze.dims,), squeeze_of_unsqueeze),

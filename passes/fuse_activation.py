@@ -123,16 +123,22 @@ class FuseActivation(Pass):
         members, reader = [node], sole_user(node)
         takes_sum = self.residual and node.target not in ANCHORS["add"]
         # An addition that heads a group of its own hands it to this layer, unless another layer has it.
-        if takes_sum and _is(reader, ANCHORS["add"]) and taken.get(reader, reader.name) == reader.name:
+        if takes_sum and reader is not None and _is(reader, ANCHORS["add"]):
+            if taken.get(reader, reader.name) != reader.name:
+                return members
             members.append(reader)
             reader = sole_user(reader)
-        if _is(reader, tails) and taken.get(reader, members[-1].name) == members[-1].name:
-            members.append(reader)
-        return members
+        if (
+            reader is None
+            or not _is(reader, tails)
+            or taken.get(reader, members[-1].name) != members[-1].name
+        ):
+            return members
+        return [*members, reader]
 
 
-def _is(node: fx.Node | None, targets: Any) -> bool:
-    return node is not None and node.op == "call_function" and node.target in targets
+def _is(node: fx.Node, targets: Any) -> bool:
+    return node.op == "call_function" and node.target in targets
 
 
 def fusion_groups(program: Program) -> dict[str, tuple[fx.Node, ...]]:

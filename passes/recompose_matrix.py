@@ -12,7 +12,7 @@ from fxc.compiler.editor import Editor
 from fxc.compiler.origin import label_of, labels, origin_of, set_origin
 from fxc.compiler.rule import Rule, producer
 from fxc.passes.spelling import Call, Expand, Spelled, Spelling
-from fxc.passes.values import dtype, is_constant, rank, same_shape, shape
+from fxc.passes.values import dtype, is_constant, rank, same_shape, same_size, shape
 
 aten = torch.ops.aten
 
@@ -75,7 +75,11 @@ def flat_linear(node: fx.Node, editor: Editor) -> Spelled:
     outer = shape(x)[:-1]
     # With equal products, one size may be written as another expression of the same symbol.
     known = same_shape(outer[1:], shape(node)[1:-1]) and rank(node) == rank(x)
-    if not known or shape(x)[-1] != shape(flat)[-1] or shape(linear)[-1] != shape(node)[-1]:
+    if (
+        not known
+        or not same_size(shape(x)[-1], shape(flat)[-1])
+        or not same_size(shape(linear)[-1], shape(node)[-1])
+    ):
         return None
     return _instead(node, linear, (x, *linear.args[1:]), editor)
 

@@ -52,7 +52,7 @@ def select_of_split(node: fx.Node, editor: Editor) -> Spelled:
     split, dim, index = node.args
     split = producer(split, aten.reshape.default)
     sizes = plain_sizes(node)
-    if split is None or sizes is None:
+    if split is None or sizes is None or not isinstance(index, int) or index < 0:
         return None
     source, old, new = split.args[0], shape(split.args[0]), shape(split)
     parts = rank(split) - rank(source) + 1

@@ -79,15 +79,15 @@ def sdpa(node: fx.Node, editor: Editor) -> Spelled:
     width = fixed(shape(query)[-1])
     if dropout or node.kwargs.get("enable_gqa") or not width or rank(key) != rank(query):
         return None
-    lengths = (fixed(shape(query)[-2]), fixed(shape(key)[-2]))
-    if (causal and None in lengths) or _has_empty_row(mask, editor):
+    rows, columns = fixed(shape(query)[-2]), fixed(shape(key)[-2])
+    if (causal and (rows is None or columns is None)) or _has_empty_row(mask, editor):
         return None
     op = Expand(node, editor)
     turned = op(aten.permute.default, key, [*range(last - 1), last, last - 1])
     scaled = op(aten.mul.Scalar, query, 1 / math.sqrt(width) if scale is None else scale)
     scores = op(aten.matmul.default, scaled, turned)
     if causal:
-        mask = op.constant(torch.ones(lengths, dtype=torch.bool).tril(), "causal")
+        mask = op.constant(torch.ones((rows or 0, columns or 0), dtype=torch.bool).tril(), "causal")
     scores = scores if mask is None else _masked(scores, mask, op)
     return Call(aten.matmul.default, (op(aten.softmax.int, scores, rank(query) - 1, None), value))
 

@@ -1,1 +1,1 @@
-""""""
+"""The shared lowering: a program as an ONNX file."""

@@ -83,9 +83,7 @@ def _window(
     }
 
 
-def _pads(
-    g: Writer, weight: Tensor, padding: list[int] | str, dilation: list[int], rank: int
-) -> list[int]:
+def _pads(g: Writer, weight: Tensor, padding: list[int] | str, dilation: list[int], rank: int) -> list[int]:
     if padding == "valid":
         return [0] * (2 * rank)
     if padding == "same":

@@ -55,15 +55,13 @@ def emit(
         UsageError: an opset that is not supported.
     """
     if opset not in IR_VERSIONS:
-        raise UsageError(f"ONNX opset {opset} is not supported", fix=f"one of {', '.join(map(str, IR_VERSIONS))}")
+        raise UsageError(
+            f"ONNX opset {opset} is not supported", fix=f"one of {', '.join(map(str, IR_VERSIONS))}"
+        )
     graph, tensors = build(program, opset=opset, batch=batch, table=table)
-    model = gs.export_onnx(
-        graph,
-        do_type_check=False,
-        producer_name="fxc",
-        producer_version=version("fxc"),
-        ir_version=IR_VERSIONS[opset],
-    )
+    model = gs.export_onnx(graph, do_type_check=False, ir_version=IR_VERSIONS[opset])
+    # Set afterwards: graph-surgeon puts the graph's own (empty) producer over what it is given.
+    model.producer_name, model.producer_version = "fxc", version("fxc")
     files = _write(model, path, external_bytes)
     return Emitted(
         model=path.name,
@@ -89,7 +87,9 @@ def build(
     outputs = [writer.fresh(spec.name) for spec in program.outputs]
     graph_inputs = _walk(program, translator, inputs)
     graph_outputs = _outputs(program, translator, outputs)
-    graph = gs.Graph(nodes=writer.nodes, inputs=graph_inputs, outputs=graph_outputs, name=program.name, opset=opset)
+    graph = gs.Graph(
+        nodes=writer.nodes, inputs=graph_inputs, outputs=graph_outputs, name=program.name, opset=opset
+    )
     graph.cleanup()
     return graph, _tensor_names(graph, translator)
 
@@ -145,8 +145,8 @@ def _write(model: onnx.ModelProto, path: Path, external_bytes: int) -> tuple[str
     weight_bytes = sum(len(t.raw_data) for t in model.graph.initializer)
     if weight_bytes <= external_bytes:
         content = model.SerializeToString(deterministic=True)
-        path.write_bytes(content)
         onnx.checker.check_model(content, full_check=True)
+        path.write_bytes(content)
         return (path.name,)
     beside = path.with_name(f"{path.name}.data")
     beside.unlink(missing_ok=True)  # the library appends to a file that exists

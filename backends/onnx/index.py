@@ -201,9 +201,7 @@ def _triangle(g: Writer, x: Tensor, cut: Any, diagonal: int) -> Tensor:
     return g.op("Where", g.constant(kept), x, g.constant(0))
 
 
-def topk(
-    g: Writer, self: Tensor, k: Size, dim: int, largest: bool, sorted: bool
-) -> tuple[Tensor, Tensor]:
+def topk(g: Writer, self: Tensor, k: Size, dim: int, largest: bool, sorted: bool) -> tuple[Tensor, Tensor]:
     values, places = g.ops(
         "TopK", self, g.ints([k]), outputs=2, axis=dim, largest=int(largest), sorted=int(sorted)
     )
@@ -235,7 +233,12 @@ def unfold(g: Writer, self: Tensor, dimension: int, size: int, step: int) -> Ten
 
 
 def im2col(
-    g: Writer, self: Tensor, kernel_size: list[int], dilation: list[int], padding: list[int], stride: list[int]
+    g: Writer,
+    self: Tensor,
+    kernel_size: list[int],
+    dilation: list[int],
+    padding: list[int],
+    stride: list[int],
 ) -> Tensor:
     """[n, c, h, w] -> [n, c·kh·kw, windows]: one Gather per spatial dimension."""
     channels = g.known(self, 1)

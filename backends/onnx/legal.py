@@ -80,7 +80,9 @@ def _limit_violations(node: fx.Node, limits: Limits) -> Iterator[Violation]:
             continue
         dtype = str(tensor.dtype).removeprefix("torch.")
         if dtype not in limits.dtypes:
-            yield _violation(node, f"{dtype} tensors are not supported", f"use one of {', '.join(limits.dtypes)}")
+            yield _violation(
+                node, f"{dtype} tensors are not supported", f"use one of {', '.join(limits.dtypes)}"
+            )
         if limits.max_rank is not None and tensor.dim() > limits.max_rank:
             rule = f"rank {tensor.dim()} is above the limit of {limits.max_rank}"
             yield _violation(node, rule, "merge dimensions in the model")

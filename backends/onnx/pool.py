@@ -122,7 +122,9 @@ def adaptive_max_pool(g: Writer, self: Tensor, output_size: Sequence[int]) -> tu
         return pooled, None
     kernel = _even_windows(g, self, output_size)
     if kernel is None:
-        g.refuse(f"an adaptive max pool from {list(self.shape[-rank:])} to {list(output_size)}: sizes must divide")
+        g.refuse(
+            f"an adaptive max pool from {list(self.shape[-rank:])} to {list(output_size)}: sizes must divide"
+        )
     attributes = {"kernel_shape": kernel, "strides": kernel}
     pooled = _batched(g, self, rank, lambda x: g.op("MaxPool", x, **attributes))
     return pooled, None

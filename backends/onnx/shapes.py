@@ -25,6 +25,7 @@ class Sizes:
 
     def __init__(self, values: Mapping[sympy.Symbol, sympy.Expr]):
         self._values = values
+        self._known: dict[sympy.Expr, int | str] = {}
 
     @classmethod
     def of(cls, program: Program, batch: int | None) -> Sizes:
@@ -47,12 +48,18 @@ class Sizes:
         """A number, or the text of an expression in the names of dynamic dimensions."""
         if not isinstance(dim, torch.SymInt):
             return int(dim)
-        expression = dim.node.expr.xreplace(self._values)
-        return int(expression) if expression.is_number else str(expression).replace(" ", "")
+        expression = dim.node.expr
+        if expression not in self._known:
+            self._known[expression] = _size(expression.xreplace(self._values))
+        return self._known[expression]
 
     def shape(self, tensor: torch.Tensor) -> tuple[int | str, ...]:
         """The shape of a fake tensor."""
         return tuple(self.value(d) for d in tensor.shape)
+
+
+def _size(expression: sympy.Expr) -> int | str:
+    return int(expression) if expression.is_number else str(expression).replace(" ", "")
 
 
 _ARITHMETIC: Mapping[Callable[..., Any], str] = MappingProxyType(

@@ -1,1 +1,1 @@
-""""""
+"""x86 CPUs by OpenVINO."""

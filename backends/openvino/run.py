@@ -14,7 +14,9 @@ from fxc.compiler.target import Target
 
 Array = np.ndarray[Any, Any]
 
-_MULTIPLY = frozenset({"Convolution", "Deconvolution", "GroupConvolution", "FullyConnected", "MatMul", "Gemm"})
+_MULTIPLY = frozenset(
+    {"Convolution", "Deconvolution", "GroupConvolution", "FullyConnected", "MatMul", "Gemm"}
+)
 
 
 def load(
@@ -58,11 +60,12 @@ class OpenVinoRunner:
         if threads is not None:
             self._properties["INFERENCE_NUM_THREADS"] = str(threads)
         self._model = _read(self._core, model)
-        outputs = len(self._model.outputs)
+        own = [port.any_name for port in self._model.outputs]
         _expose(self._model, expose, model)
         self.inputs = tuple(port.any_name for port in self._model.inputs)
-        # An exposed tensor may be an output under two names: the asked one is the one to report.
-        self.outputs = (*(port.any_name for port in self._model.outputs[:outputs]), *expose)
+        self.outputs = (*own, *expose)
+        places = {name: i for i, port in enumerate(self._model.outputs) for name in port.names}
+        self._places = [places[name] for name in self.outputs]
         self.describe = f"OpenVINO {ov.__version__.split('-')[0]}, CPU, {precision} hint"
         self._compiled: dict[tuple[tuple[int, ...], ...], Any] = {}
         self._last: Any = None
@@ -71,7 +74,7 @@ class OpenVinoRunner:
         """Run on flat inputs in the file's order."""
         request = self._request(tuple(tuple(x.shape) for x in inputs))
         request.infer(list(inputs))
-        return [np.array(request.get_output_tensor(i).data) for i in range(len(self.outputs))]
+        return [np.array(request.get_output_tensor(i).data) for i in self._places]
 
     def kernels(self) -> list[Kernel]:
         """Every multiplying kernel of the model as compiled last, or for batch 1 if it never ran.
@@ -121,7 +124,9 @@ def _read(core: Any, model: Path) -> Any:
     try:
         return core.read_model(model)
     except RuntimeError as error:
-        raise ToolchainError(f"OpenVINO cannot read {model}", why=str(error).strip().splitlines()[-1]) from error
+        raise ToolchainError(
+            f"OpenVINO cannot read {model}", why=str(error).strip().splitlines()[-1]
+        ) from error
 
 
 def _expose(model: Any, names: tuple[str, ...], path: Path) -> None:

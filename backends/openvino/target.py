@@ -24,7 +24,16 @@ _ACTIVATIONS = (
     "silu",
     "tanh",
 )
-_MOVES = ("reshape", "permute", "squeeze", "unsqueeze", "select", "slice", "pixel_shuffle", "upsample_nearest2d")
+_MOVES = (
+    "reshape",
+    "permute",
+    "squeeze",
+    "unsqueeze",
+    "select",
+    "slice",
+    "pixel_shuffle",
+    "upsample_nearest2d",
+)
 
 _ATTENTION = (
     "attention products in int8 cost 6 dB on ViT-B/16 for 7 % of its time, and Swin-T gets slower: OpenVINO fuses the "
@@ -35,9 +44,7 @@ SCHEME = QuantScheme(
     name="openvino-u8i8",
     rules=(
         OpRule(_CONVOLUTIONS, "mac", inputs=U8, weight=I8_WEIGHT, bias="int32", fuses=_ACTIVATIONS),
-        OpRule(
-            ("linear",), "mac", inputs=U8, weight=I8_WEIGHT, bias="int32", fuses=_ACTIVATIONS, max_rank=2
-        ),
+        OpRule(("linear",), "mac", inputs=U8, weight=I8_WEIGHT, bias="int32", fuses=_ACTIVATIONS, max_rank=2),
         # u8 with a zero point costs a matrix product a kernel of its own; symmetric i8 does not. Only what comes out
         # of a GELU is one-sided enough to be worth it. A transformer's residual sum stays float: quantized it loses 15 dB.
         OpRule(

@@ -1,1 +1,1 @@
-""""""
+"""CPUs by ONNX Runtime."""

@@ -54,7 +54,9 @@ def load(
         ArtifactError: the file does not exist, or has no tensor of a name in ``expose``.
     """
     if precision not in (None, "f32"):
-        raise ToolchainError(f"ONNX Runtime's CPU provider has no inference precision {precision!r}", fix="f32")
+        raise ToolchainError(
+            f"ONNX Runtime's CPU provider has no inference precision {precision!r}", fix="f32"
+        )
     if not model.is_file():
         raise ArtifactError(f"there is no model file {model}")
     return OrtRunner(model, threads, tuple(expose))
@@ -71,15 +73,17 @@ class OrtRunner:
     def __init__(self, model: Path, threads: int | None, expose: tuple[str, ...]):
         self._ort = _onnxruntime()
         self._model, self._threads = model, threads
-        source = _with_outputs(model, expose) if expose else str(model)
+        source, added = _with_outputs(model, expose) if expose else (str(model), 0)
         self._session = self._start(source, self._options())
         self.inputs = tuple(i.name for i in self._session.get_inputs())
-        self.outputs = tuple(o.name for o in self._session.get_outputs())
+        self._names = [o.name for o in self._session.get_outputs()]
+        self.outputs = (*self._names[: len(self._names) - added], *expose)
         self.describe = f"ONNX Runtime {self._ort.__version__}, CPU, f32"
 
     def __call__(self, inputs: Sequence[Array]) -> list[Array]:
         """Run on flat inputs in the file's order."""
-        return list(self._session.run(None, dict(zip(self.inputs, inputs))))
+        found = dict(zip(self._names, self._session.run(None, dict(zip(self.inputs, inputs)))))
+        return [found[name] for name in self.outputs]
 
     def kernels(self) -> list[Kernel]:
         """Every multiplying kernel of the graph that ONNX Runtime's optimizer leaves."""
@@ -119,20 +123,19 @@ def _kernel(node: Any) -> Kernel:
     )
 
 
-def _with_outputs(path: Path, names: tuple[str, ...]) -> bytes:
-    """The model with further outputs; weights in external files stay there."""
+def _with_outputs(path: Path, names: tuple[str, ...]) -> tuple[bytes, int]:
+    """The model with further outputs, and how many were added; weights in external files stay there."""
     import onnx
 
     model = onnx.load(path, load_external_data=False)
     known = {output for node in model.graph.node for output in node.output}
-    outputs = {output.name for output in model.graph.output}
-    for name in names:
-        if name not in known:
-            raise ArtifactError(f"{path} has no tensor {name!r}")
-        if name not in outputs:
-            model.graph.output.append(onnx.helper.make_empty_tensor_value_info(name))
-    content: bytes = model.SerializeToString()
-    return content
+    missing = [name for name in names if name not in known]
+    if missing:
+        raise ArtifactError(f"{path} has no tensor {missing[0]!r}")
+    present = {output.name for output in model.graph.output}
+    added = [name for name in dict.fromkeys(names) if name not in present]
+    model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in added)
+    return model.SerializeToString(), len(added)
 
 
 def _onnxruntime() -> Any:

@@ -16,7 +16,13 @@ SCHEME = QuantScheme(
     name="onnxruntime-u8i8",
     rules=(
         OpRule(
-            _CONVOLUTIONS, "mac", inputs=U8, weight=I8_WEIGHT, bias="int32", output=U8, fuses=("relu", "hardtanh")
+            _CONVOLUTIONS,
+            "mac",
+            inputs=U8,
+            weight=I8_WEIGHT,
+            bias="int32",
+            output=U8,
+            fuses=("relu", "hardtanh"),
         ),
         OpRule(("linear",), "mac", inputs=U8, weight=I8_WEIGHT, bias="int32", max_rank=2),
         # Above rank 2 a linear is a MatMul and an Add; i8 and u8 run equally fast there. A transformer's residual sum

@@ -13,7 +13,7 @@ from fxc.compiler.capture import capture as _capture
 from fxc.compiler.config import LayerConfig, QuantConfig
 from fxc.compiler.errors import UsageError
 from fxc.compiler.program import Program
-from fxc.driver import Request, compile_request, prepare
+from fxc.driver import Request, compile_request, violations
 from fxc.stages import Progress, Stages
 
 
@@ -47,7 +47,7 @@ def capture(
         example_inputs,
         example_kwargs,
         dynamic_batch=dynamic_batch,
-        outputs=outputs,
+        outputs=_names("outputs", outputs) or None,
         name=name,
         trust=trust,
     )
@@ -106,31 +106,42 @@ def compile(  # the name is the point: fxc.compile
         example_inputs=example_inputs,
         example_kwargs=example_kwargs,
         calibration_data=calibration_data,
-        outputs=tuple(outputs) if outputs else None,
+        outputs=_names("outputs", outputs) or None,
         dynamic_batch=dynamic_batch,
         name=name,
         dump=Path(dump) if dump is not None else None,
         verify=verify,
-        skip=tuple(skip),
+        skip=_names("skip", skip),
         trust=trust,
         preprocessing=dict(preprocessing or {}),
     )
     return compile_request(model, request, Stages(progress))
 
 
-def lint(model: Any, target: str, **options: Any) -> list[Violation]:
-    """What of ``model`` the target cannot take, without building anything.
-
-    Args:
-        model, target: as in :func:`compile`.
-        options: ``example_inputs``, ``example_kwargs``, ``outputs``, ``dynamic_batch``, ``trust`` of :func:`compile`.
+def lint(
+    model: Any,
+    target: str,
+    *,
+    example_inputs: tuple[Any, ...] | Any | None = None,
+    example_kwargs: Mapping[str, Any] | None = None,
+    outputs: Sequence[str] | None = None,
+    dynamic_batch: bool | None = None,
+    trust: bool = False,
+) -> list[Violation]:
+    """What of ``model`` the target cannot take, without building anything; the arguments are those of :func:`compile`.
 
     Raises:
         CaptureError: the model cannot be captured.
     """
-    request = Request(target=catalogue.target(target), **options)
-    program = prepare(model, request, Stages(None))
-    return catalogue.room(request.target).check(program, request.target)
+    request = Request(
+        target=catalogue.target(target),
+        example_inputs=example_inputs,
+        example_kwargs=example_kwargs,
+        outputs=_names("outputs", outputs) or None,
+        dynamic_batch=dynamic_batch,
+        trust=trust,
+    )
+    return violations(model, request, Stages(None))
 
 
 def load(path: str | Path) -> Artifact:
@@ -148,6 +159,19 @@ def open_runner(model: Path, target: str, **options: Any) -> Any:
     return catalogue.room(found).load(model, found, **options)
 
 
+def _names(word: str, names: Sequence[str] | None) -> tuple[str, ...]:
+    """``names`` as a tuple; one name alone is a list of one.
+
+    Raises:
+        UsageError: something else than names.
+    """
+    if names is None or isinstance(names, str):
+        return (names,) if names else ()
+    if not isinstance(names, Iterable) or not all(isinstance(n, str) for n in (names := tuple(names))):
+        raise UsageError(f"{word} takes a list of names, got {names!r}", fix=f'{word}=["…"]')
+    return names
+
+
 def _config(
     base: QuantConfig | Mapping[str, Any] | None,
     keep_float: Sequence[str],
@@ -157,6 +181,11 @@ def _config(
 ) -> QuantConfig:
     if isinstance(base, Mapping):
         base = QuantConfig.parse(base)
+    if layers is not None and not isinstance(layers, Mapping):
+        raise UsageError(
+            f"layers takes a mapping from pattern to overrides, got {type(layers).__name__}",
+            fix='layers={"head.*": {"observer": "mse"}}',
+        )
     plain = {k: v if not isinstance(v, LayerConfig) else vars(v) for k, v in (layers or {}).items()}
     words = {"keep_float": keep_float, "observer": observer, "percentile": percentile, "layers": plain}
     if base is not None and not isinstance(base, QuantConfig):

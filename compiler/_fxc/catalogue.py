@@ -37,8 +37,12 @@ def target(name: str) -> Target:
     """The target called ``name``.
 
     Raises:
-        UsageError: unknown, with the nearest names.
+        UsageError: unknown, with the nearest names, or no string.
     """
+    if not isinstance(name, str):
+        raise UsageError(
+            f"a target is given by its name, got {type(name).__name__}", fix='fxc.compile(model, "cpu-int8")'
+        )
     if name not in TARGETS:
         near = difflib.get_close_matches(name, TARGETS, n=3, cutoff=0.4)
         hint = f"did you mean {', '.join(near)}?" if near else f"known targets: {', '.join(TARGETS)}"

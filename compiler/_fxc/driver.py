@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from fxc.compiler.artifact import Artifact, Golden, build_artifact
 from fxc.compiler.backend import Emitted, Kernel, Violation
 from fxc.compiler.capture import capture
 from fxc.compiler.config import QuantConfig
-from fxc.compiler.errors import CalibrationError, LegalityError
+from fxc.compiler.errors import ArtifactError, CalibrationError, FxcError, LegalityError, UsageError
+from fxc.compiler.files import write_error
 from fxc.compiler.passbase import Pass
 from fxc.compiler.pipeline import run_pipeline
 from fxc.compiler.program import Program
@@ -30,6 +32,7 @@ from fxc.passes.quantize.statistics import Statistics
 from fxc.passes.quantize.synthesize import synthesize
 from fxc.proof import OutputProof, compare_outputs, golden_intermediates
 from fxc.report import build_report
+from fxc.sound import unsound
 from fxc.stages import Stages
 from fxc.watch import Watch
 
@@ -75,10 +78,27 @@ class Data:
 
 def compile_request(model: Any, request: Request, stages: Stages) -> Artifact:
     """The whole flow: capture, canonicalize, optimize, legalize, quantize, emit, run, bundle."""
-    room = catalogue.room(request.target)
+    check_skip(request.skip)
     watch = Watch(verify=request.verify, dump=request.dump)
+    # The bundle is assembled here and belongs to the artifact; it disappears with it unless saved.
+    work = _work_folder()
+    try:
+        return _compiled(model, request, stages, watch, work)
+    except OSError as error:
+        work.cleanup()
+        raise write_error(Path(work.name), error) from error
+    except BaseException:
+        work.cleanup()
+        raise
+
+
+def _compiled(
+    model: Any, request: Request, stages: Stages, watch: Watch, work: tempfile.TemporaryDirectory[str]
+) -> Artifact:
+    room = catalogue.room(request.target)
     with stages("capture"):
         program = _captured(model, request)
+        refuse(unsound(program), request.target)
     watch.begin(program)
     with stages("canonicalize"):
         program = watch.run(program, canonical())
@@ -93,8 +113,6 @@ def compile_request(model: Any, request: Request, stages: Stages) -> Artifact:
     with stages("check"):
         graphs = program.run_flat(*data.samples), quantized.run_flat(*data.samples)
     watch.end(quantized)
-    # The bundle is assembled here and belongs to the artifact; it disappears with it unless saved.
-    work = tempfile.TemporaryDirectory(prefix="fxc-")
     with stages("emit"):
         emitted = room.emit(quantized, request.target, Path(work.name))
     with stages("run"):
@@ -107,13 +125,40 @@ def compile_request(model: Any, request: Request, stages: Stages) -> Artifact:
         return _bundle(done, work, stages)
 
 
-def prepare(model: Any, request: Request, stages: Stages) -> Program:
-    """Capture and optimize for a target, without checking or building: what ``fxc lint`` looks at."""
+def violations(model: Any, request: Request, stages: Stages) -> list[Violation]:
+    """Everything that the target refuses about a model, without building: what ``fxc lint`` shows."""
+    room = catalogue.room(request.target)
     with stages("capture"):
         program = _captured(model, request)
+    found = unsound(program)
     with stages("optimize"):
-        passes = (*optimize(), *catalogue.room(request.target).pipeline(request.target))
-        return run_pipeline(program, passes)
+        program = run_pipeline(program, (*optimize(), *room.pipeline(request.target)))
+    return [*found, *room.check(program, request.target)]
+
+
+def check_skip(skip: tuple[str, ...]) -> None:
+    """Every name must be that of a pass that can be left out.
+
+    Raises:
+        UsageError: with the nearest names.
+    """
+    known = sorted({p.name for p in simplify()})
+    for name in skip:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise UsageError(
+                f"skip: there is no pass {name!r} to leave out", fix=f"{hint}known: {', '.join(known)}"
+            )
+
+
+def _work_folder() -> tempfile.TemporaryDirectory[str]:
+    try:
+        return tempfile.TemporaryDirectory(prefix="fxc-")
+    except OSError as error:
+        raise ArtifactError(
+            f"cannot make a temporary folder: {error}", fix="set TMPDIR to a folder that you may write"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -145,7 +190,7 @@ class Finished:
 
 def _captured(model: Any, request: Request) -> Program:
     if isinstance(model, Program):
-        return model
+        model = _with_examples(model, request)
     return capture(
         model,
         request.example_inputs,
@@ -157,6 +202,21 @@ def _captured(model: Any, request: Request) -> Program:
     )
 
 
+def _with_examples(program: Program, request: Request) -> Program:
+    if "quantized" in program.facts:
+        raise UsageError(f"{program.name} is quantized already", fix="compile the float program or the model")
+    if request.dynamic_batch is not None and request.dynamic_batch != program.dynamic:
+        raise UsageError(
+            f"{program.name} was captured with a {'dynamic' if program.dynamic else 'fixed'} batch",
+            fix="give dynamic_batch to fxc.capture",
+        )
+    given = request.example_inputs
+    if given is None and not request.example_kwargs:
+        return program
+    args = (given,) if isinstance(given, Tensor) else tuple(given or ())
+    return replace(program, example_inputs=program.flatten(args, request.example_kwargs))
+
+
 def _without(passes: tuple[Pass, ...], skip: tuple[str, ...]) -> tuple[Pass, ...]:
     return tuple(p for p in passes if p.name not in skip)
 
@@ -166,13 +226,46 @@ def _data(program: Program, request: Request) -> Data:
     if not given and not request.target.quantized:
         return Data(program.example_inputs, (), "the example inputs", False)
     if given:
-        data, source = request.calibration_data, "calibration data"
+        data, source = _iterate(request.calibration_data), "calibration data"
     else:
-        data, source = synthesize(program)
-    first, rest = _peel(iter(data or ()))
+        made, source = synthesize(program)
+        data = iter(made)
+    first, rest = _peel(data)
     flat = next(batches(program, [first]))
     samples = tuple(x[:PROOF_SAMPLES] if program.dynamic else x for x in flat)
     return Data(samples, rest, source, given)
+
+
+def _iterate(data: Any) -> Iterator[Any]:
+    """The batches of whatever a user calls calibration data; one tensor or one dictionary is one batch.
+
+    Raises:
+        CalibrationError: nothing to iterate over, or the user's own code failed, with the batch it failed at.
+    """
+    if isinstance(data, (Tensor, Mapping)):
+        data = (data,)
+    if isinstance(data, (str, bytes, Path)) or not isinstance(data, Iterable) or hasattr(data, "__array__"):
+        raise CalibrationError(
+            f"calibration_data takes an iterable of batches, got {type(data).__name__}",
+            fix="pass a DataLoader or a list of tensors; of files and folders, fxc compile --calibration-data reads them",
+        )
+    return _guarded(data)
+
+
+def _guarded(data: Iterable[Any]) -> Iterator[Any]:
+    number = 0
+    try:
+        for item in data:
+            yield item
+            number += 1
+    except (FxcError, OSError):
+        raise
+    except Exception as error:
+        raise CalibrationError(
+            f"the calibration data failed: {type(error).__name__}: {error}",
+            where=f"calibration batch {number}",
+            why="iterating over it raised this error",
+        ) from error
 
 
 def _peel(data: Iterator[Any]) -> tuple[Any, Iterable[Any]]:
@@ -221,7 +314,7 @@ def refuse(violations: list[Violation], target: Target) -> None:
 
 def _run(room: catalogue.Room, target: Target, model: Path, samples: tuple[Tensor, ...]) -> Execution:
     runner = room.load(model, target, precision=target.options.get("proof_precision"))
-    outputs = runner([x.numpy() for x in samples])
+    outputs = runner([x.detach().cpu().numpy() for x in samples])
     # Writable copies: a runtime may hand out views of its own buffers.
     tensors = tuple(torch.from_numpy(y.copy()) for y in outputs)
     return Execution(tensors, runner.kernels(), runner.describe, model.stat().st_size)

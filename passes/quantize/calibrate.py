@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, fx
 
 from fxc.compiler.errors import CalibrationError, FxcError
-from fxc.compiler.origin import label_of
+from fxc.compiler.origin import where
 from fxc.compiler.program import Program
 from fxc.passes.quantize.annotation import quantizers
 from fxc.passes.quantize.observers import HISTOGRAM_OBSERVERS
@@ -106,20 +106,26 @@ def _chunks(held: list[tuple[Tensor, ...]]) -> Iterator[tuple[Tensor, ...]]:
 
 
 def _flat(program: Program, item: Any, index: int) -> tuple[Tensor, ...]:
-    where = f"calibration batch {index}"
+    place = f"calibration batch {index}"
+    if isinstance(item, (tuple, list)) and len(item) > len(program.inputs):
+        raise CalibrationError(
+            f"a batch holds {len(item)} values, {program.name} takes {len(program.inputs)} input(s)",
+            where=place,
+            fix="give the model's inputs only, without labels: (image for image, label in loader)",
+        )
     try:
         if isinstance(item, Mapping):
             flat = program.flatten((), item)
         else:
             flat = program.flatten(tuple(item) if isinstance(item, (tuple, list)) else (item,))
     except FxcError as error:
-        raise CalibrationError(error.what, where=where, why=error.why, fix=error.fix) from error
+        raise CalibrationError(error.what, where=place, why=error.why, fix=error.fix) from error
     for spec, tensor in zip(program.tensor_inputs, flat):
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise CalibrationError(
-                f"input {spec.name} contains NaN or infinity", where=where, fix="remove or repair that sample"
+                f"input {spec.name} contains NaN or infinity", where=place, fix="remove or repair that sample"
             )
-    return flat
+    return tuple(tensor.detach() for tensor in flat)
 
 
 def _size(program: Program, flat: tuple[Tensor, ...]) -> int:
@@ -131,7 +137,8 @@ def _check_finite(program: Program, statistics: Statistics) -> None:
     for name, stats in statistics.tensors.items():
         if stats.batches and not (abs(stats.low) < float("inf") and abs(stats.high) < float("inf")):
             raise CalibrationError(
-                f"the model's own value becomes infinite or NaN ({stats.low} to {stats.high})",
-                where=label_of(nodes[name]),
-                why="the calibration inputs are finite, so the float model overflows here",
+                "the model's own value becomes infinite or NaN on the calibration data",
+                where=where(nodes[name]),
+                why="the calibration inputs are finite, so the float model itself overflows or divides by zero here",
+                fix="check the model's weights and the preprocessing of the inputs, or keep the layer in float",
             )

@@ -107,6 +107,8 @@ class TensorStats:
         if x.numel() == 0:
             return
         low, high = (float(v) for v in torch.aminmax(x.detach()))
+        if low != low:  # NaN: min and max would drop it
+            low, high = float("-inf"), float("inf")
         weight = _MOMENTUM if self.batches else 1.0
         self.low, self.high = min(self.low, low), max(self.high, high)
         self.average_low += weight * (low - self.average_low)

@@ -35,6 +35,12 @@ def synthesize(
     Returns:
         Batches of flat inputs (tuples), and the sentence that the report shows.
     """
+    # The caller may compile under no_grad or inference_mode; the loss needs gradients of the images.
+    with torch.inference_mode(False), torch.enable_grad():
+        return _synthesized(program, images, steps, seed)
+
+
+def _synthesized(program: Program, images: int, steps: int, seed: int) -> tuple[list[Any], str]:
     start = [
         seeded_input(spec, _count(spec, images), seed + i) for i, spec in enumerate(program.tensor_inputs)
     ]
@@ -111,7 +117,8 @@ class _NormLoss(fx.Interpreter):
 
     def get_attr(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         # Detached: the user's parameters take no part in the backward pass and get no gradients.
-        return super().get_attr(target, args, kwargs).detach()
+        value = super().get_attr(target, args, kwargs)
+        return value.clone() if value.is_inference() else value.detach()
 
     def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if target is aten.batch_norm.default:

@@ -40,7 +40,9 @@ def _image(channels: int = 4, height: int = 8, width: int = 7) -> Tensor:
     return torch.randn(2, channels, height, width)
 
 
-def _case(what: nn.Module | Callable[..., Any], *inputs: Tensor, since: int = 13, batched: bool = True) -> Case:
+def _case(
+    what: nn.Module | Callable[..., Any], *inputs: Tensor, since: int = 13, batched: bool = True
+) -> Case:
     module = what if isinstance(what, nn.Module) else Fn(what)
     return Case(module.eval(), inputs or (_image(),), since, batched)
 
@@ -71,7 +73,9 @@ def convolutions() -> dict[str, Case]:
     cases["conv3d"] = _case(nn.Conv3d(2, 3, 3, padding=1), volume)
     cases["conv_transpose1d"] = _case(nn.ConvTranspose1d(4, 6, 3, stride=2), line)
     cases["conv_transpose3d"] = _case(nn.ConvTranspose3d(2, 3, 2, stride=2), volume)
-    cases["conv2d_two_inputs"] = _case(lambda x, w: F.conv2d(x, w), _image(), torch.randn(2, 4, 3, 3), batched=False)
+    cases["conv2d_two_inputs"] = _case(
+        lambda x, w: F.conv2d(x, w), _image(), torch.randn(2, 4, 3, 3), batched=False
+    )
     return cases
 
 
@@ -124,22 +128,34 @@ def elementwise() -> dict[str, Case]:
         ("pow", lambda x: (x**2, x**3, x.abs() ** 0.5, x.abs() ** 1.7, 2**x)),
         ("pow_tensor", lambda x: torch.pow(x.abs() + 0.1, column)),
         ("square", torch.square),
-        ("roots", lambda x: (torch.sqrt(x.abs()), torch.rsqrt(x.abs() + 0.1), torch.reciprocal(x.abs() + 0.1))),
+        (
+            "roots",
+            lambda x: (torch.sqrt(x.abs()), torch.rsqrt(x.abs() + 0.1), torch.reciprocal(x.abs() + 0.1)),
+        ),
         ("exponentials", lambda x: (torch.exp(x), torch.exp2(x), torch.expm1(x))),
-        ("logarithms", lambda x: [f(x.abs() + 0.5) for f in (torch.log, torch.log2, torch.log10, torch.log1p)]),
+        (
+            "logarithms",
+            lambda x: [f(x.abs() + 0.5) for f in (torch.log, torch.log2, torch.log10, torch.log1p)],
+        ),
         ("trigonometry", lambda x: (torch.sin(x), torch.cos(x), torch.tan(x))),
         ("inverse_trigonometry", lambda x: [f(x / 8) for f in (torch.asin, torch.acos, torch.atan)]),
         ("hyperbolic", lambda x: (torch.sinh(x), torch.cosh(x), torch.asinh(x), torch.atanh(x / 8))),
         ("atan2", lambda x: torch.atan2(x, x.flip(3) + 0.01)),
         ("erf", torch.erf),
-        ("rounding", lambda x: [f(3 * x) for f in (torch.floor, torch.ceil, torch.round, torch.trunc, torch.sign)]),
+        (
+            "rounding",
+            lambda x: [f(3 * x) for f in (torch.floor, torch.ceil, torch.round, torch.trunc, torch.sign)],
+        ),
         ("abs_neg", lambda x: x.abs() - (-x)),
         ("clamp", lambda x: (x.clamp(-0.5, 0.5), x.clamp(min=0.1), x.clamp(max=0.1))),
         ("clamp_tensor", lambda x: torch.clamp(x, -column, column)),
         ("comparisons", lambda x: (x > 0, x >= 0.1, x < 0, x <= 0.1, x == 0, x != 0)),
         ("comparisons_tensor", lambda x: (x > column, x.ne(column), (x * 4).int() > 1.5)),
         ("logic", lambda x: ((x > 0) & (x < 1), (x > 0) | (x < -1), ~(x > 0), (x > 0) ^ (x > 1))),
-        ("logical", lambda x: (torch.logical_and(x, x > 1), torch.logical_or(x, x > 1), torch.logical_not(x > 1))),
+        (
+            "logical",
+            lambda x: (torch.logical_and(x, x > 1), torch.logical_or(x, x > 1), torch.logical_not(x > 1)),
+        ),
         ("where", lambda x: torch.where(x > 0, x, -0.1 * x)),
         ("where_scalar", lambda x: torch.where(x > 0, 1.0, 0.0)),
         ("masked_fill", lambda x: x.masked_fill(x < 0, -7.0)),
@@ -199,7 +215,10 @@ def shapes() -> dict[str, Case]:
         ("squeeze", lambda x: x[:, :1].squeeze(1)),
         ("unsqueeze", lambda x: x.unsqueeze(2).unsqueeze(-1)),
         ("expand", lambda x: x[:, :1].expand(-1, 3, -1, -1)),
-        ("expand_batch", lambda x: torch.ones(1, 3).expand(x.shape[0], -1) + x.mean((1, 2, 3), keepdim=True)[..., 0, 0]),
+        (
+            "expand_batch",
+            lambda x: torch.ones(1, 3).expand(x.shape[0], -1) + x.mean((1, 2, 3), keepdim=True)[..., 0, 0],
+        ),
         ("expand_as", lambda x: x.mean(1, keepdim=True).expand_as(x)),
         ("repeat", lambda x: x.repeat(1, 2, 1, 3)),
         ("tile", lambda x: x.tile(2, 1)),
@@ -207,7 +226,10 @@ def shapes() -> dict[str, Case]:
         ("pixel_shuffle", nn.PixelShuffle(2)),
         ("pixel_unshuffle", lambda x: F.pixel_unshuffle(x[..., :6], 2)),
         ("channel_shuffle", nn.ChannelShuffle(2)),
-        ("channel_shuffle_by_hand", lambda x: x.view(-1, 2, 2, 8, 7).transpose(1, 2).contiguous().view(-1, 4, 8, 7)),
+        (
+            "channel_shuffle_by_hand",
+            lambda x: x.view(-1, 2, 2, 8, 7).transpose(1, 2).contiguous().view(-1, 4, 8, 7),
+        ),
         ("split", lambda x: x.split([1, 3], 1)),
         ("chunk", lambda x: x.chunk(3, 3)),
         ("unbind", lambda x: x.unbind(1)),
@@ -324,7 +346,10 @@ def _affine(module: nn.Module) -> nn.Module:
 
 def _measured(module: nn.Module) -> nn.Module:
     """A batch norm with statistics that are not the trivial ones."""
-    module.running_mean, module.running_var = torch.randn(module.num_features), torch.rand(module.num_features) + 0.5
+    module.running_mean, module.running_var = (
+        torch.randn(module.num_features),
+        torch.rand(module.num_features) + 0.5,
+    )
     return _affine(module)
 
 
@@ -345,13 +370,17 @@ def products() -> dict[str, Case]:
         "matmul_vector": _case(lambda a: a @ torch.arange(8.0), rows),
         "bmm": _case(lambda a: torch.bmm(a, a.transpose(1, 2)), rows),
         "baddbmm": _case(lambda a: torch.baddbmm(bias, a, a.transpose(1, 2), beta=0.5, alpha=2), rows),
-        "addmm": _case(lambda a: torch.addmm(torch.ones(3), a, torch.ones(8, 3), beta=0.5, alpha=2), torch.randn(2, 8)),
+        "addmm": _case(
+            lambda a: torch.addmm(torch.ones(3), a, torch.ones(8, 3), beta=0.5, alpha=2), torch.randn(2, 8)
+        ),
         "einsum": _case(lambda a: torch.einsum("bik,bjk->bij", a, a), rows),
         "bilinear": _case(nn.Bilinear(8, 8, 3), torch.randn(2, 8), torch.randn(2, 8)),
         "attention": _case(F.scaled_dot_product_attention, heads, heads * 0.5, heads + 1),
         "attention_causal": _case(lambda q: F.scaled_dot_product_attention(q, q, q, is_causal=True), heads),
         "attention_bias": _case(lambda q: F.scaled_dot_product_attention(q, q, q, bias), heads),
-        "attention_mask": _case(lambda q: F.scaled_dot_product_attention(q, q, q, lets_through, scale=0.3), heads),
+        "attention_mask": _case(
+            lambda q: F.scaled_dot_product_attention(q, q, q, lets_through, scale=0.3), heads
+        ),
         "multihead": _case(_SelfAttention(), rows),
         "transformer_layer": _case(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), rows),
     }
@@ -398,7 +427,9 @@ def resizing() -> dict[str, Case]:
     cases["nearest1d"] = _case(by(scale_factor=3), torch.randn(2, 3, 6))
     cases["trilinear"] = _case(by(scale_factor=2, mode="trilinear"), torch.randn(2, 2, 3, 4, 3))
     grid = torch.rand(2, 5, 6, 2) * 2.4 - 1.2
-    cases["grid_sample"] = _case(lambda x, g: F.grid_sample(x, g, align_corners=False), _image(), grid, since=16)
+    cases["grid_sample"] = _case(
+        lambda x, g: F.grid_sample(x, g, align_corners=False), _image(), grid, since=16
+    )
     cases["grid_sample_border"] = _case(
         lambda x, g: F.grid_sample(x, g, "nearest", "border", align_corners=True), _image(), grid, since=16
     )

@@ -35,6 +35,16 @@ SAME = {
     "split by sizes": (lambda m, x: torch.add(*x.split([2, 2, 2], 1)[1:]), lambda m, x: x[:, 2:4] + x[:, 4:6]),
     "unbind": (lambda m, x: torch.add(*x.unbind(1)[2:4]), lambda m, x: x[:, 2] + x[:, 3]),
     "slice from the back": (lambda m, x: x[:, -2:], lambda m, x: x[:, 4:6]),
+    "select from the back": (lambda m, x: x[:, -1], lambda m, x: x[:, 5]),
+    "resize to a size": (
+        lambda m, x: aten.upsample_bilinear2d.default(x, [8, 8], False),
+        lambda m, x: F.interpolate(x, size=(8, 8), mode="bilinear"),
+    ),
+    "resize by a factor": (
+        lambda m, x: aten.upsample_nearest2d.default(x, [8, 8], 2.0, 2.0),
+        lambda m, x: F.interpolate(x, scale_factor=2),
+    ),
+    "reversed subtraction": (lambda m, x: 1 - x, lambda m, x: torch.tensor(1.0) - x),
     "narrow": (lambda m, x: x.narrow(1, 2, 3), lambda m, x: x[:, 2:5]),
     "whole slice": (lambda m, x: x[:, :, 0:9].relu(), lambda m, x: x.relu()),
     "squeeze": (lambda m, x: x[:, :1].squeeze(-3), lambda m, x: torch.squeeze(x[:, :1], (1,))),

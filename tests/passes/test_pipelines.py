@@ -133,7 +133,8 @@ class Net(nn.Module):
             if i in self.skips:
                 x = x + seen[self.skips[i] % len(seen)]
             seen.append(x)
-        return x, seen[len(seen) // 2].mean((2, 3))
+        # Not the plain mean: behind a normalisation that is 0 up to rounding.
+        return x, seen[len(seen) // 2].sigmoid().mean((2, 3))
 
 
 @settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))

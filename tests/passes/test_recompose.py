@@ -127,6 +127,14 @@ def test_einsum_becomes_matmul(name):
     torch.testing.assert_close(got(x, y), torch.einsum(equation, x, y), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("index", [0, 2, -1])
+def test_a_piece_of_a_split_axis_is_a_slice(index):
+    model = Fn(lambda m, x: x.reshape(x.shape[0], 3, 2, 4, 4)[:, index])
+    got = run(Recompose(), canonical(model, X))
+    assert operators(got) == ["slice"]
+    assert torch.equal(got(X), model(X))
+
+
 @pytest.mark.parametrize("equation", ["bii->bi", "bij,bij->b", "bij->bji"])
 def test_other_einsums_stay(equation):
     count = equation.split("->")[0].count(",") + 1

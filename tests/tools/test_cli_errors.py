@@ -62,10 +62,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     def command() -> Result:
         raise error
 
-    def only(**_: object) -> Result:
-        return command()
-
-    monkeypatch.setattr(cli, "application", lambda: only)
+    monkeypatch.setattr(cli, "_instant", lambda words: command())
 
 
 def test_an_unexpected_failure_says_that_it_is_a_bug(

@@ -1,4 +1,4 @@
-"""The ``fxc`` command: subcommands, and how every failure leaves the process.
+"""The ``fxc`` command: how it starts, and how every failure leaves the process.
 
 Exit codes: 0 done, 1 refused or not proven, 2 wrong usage, 70 a bug in fxc, 130 interrupted.
 """
@@ -10,50 +10,10 @@ import traceback
 from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stdout
 
-import typer
-
 from fxc.compiler.errors import ArtifactError, FxcError
-from fxc.tools.cli.compile import compile_command
-from fxc.tools.cli.inspect import inspect_command
-from fxc.tools.cli.lint import lint_command
 from fxc.tools.cli.output import Result, paint, write, write_error
-from fxc.tools.cli.run import run_command
-from fxc.tools.cli.targets import targets_command
-from fxc.tools.cli.verify import verify_command
 
 REFUSED, USAGE, BUG, INTERRUPTED = 1, 2, 70, 130
-
-
-def application() -> typer.Typer:
-    """The command line. Its help is plain text: the coloured form takes longer to import than to read."""
-    app = typer.Typer(
-        name="fxc",
-        help="Compile PyTorch vision models for edge chips, with proof that the numbers still hold.",
-        no_args_is_help=True,
-        rich_markup_mode=None,
-        pretty_exceptions_enable=False,
-    )
-    app.command("compile")(compile_command)
-    app.command("run")(run_command)
-    app.command("verify")(verify_command)
-    app.command("inspect")(inspect_command)
-    app.command("lint")(lint_command)
-    app.command("targets")(targets_command)
-    app.callback(invoke_without_command=True)(_root)
-    return app
-
-
-def _root(
-    context: typer.Context,
-    version: bool = typer.Option(False, "--version", help="Print the version of fxc."),
-) -> Result | None:
-    """Compile PyTorch vision models for edge chips, with proof that the numbers still hold."""
-    import fxc
-
-    if version:
-        typer.echo(f"fxc {fxc.__version__}")
-        raise typer.Exit()
-    return None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -70,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _outcome(words: list[str], *, debug: bool) -> Result:
     """What the command returned, or what its failure amounts to."""
     try:
-        returned = application()(args=words, prog_name="fxc", standalone_mode=False)
+        returned = _instant(words) or _parsed(words)
     except KeyboardInterrupt:
         return _interrupted()
     except FxcError as error:
@@ -78,13 +38,34 @@ def _outcome(words: list[str], *, debug: bool) -> Result:
     except OSError as error:
         where = str(error.filename) if error.filename else None
         return _refused(ArtifactError(error.strerror or str(error), where=where), debug=debug)
-    except typer.TyperException as error:
-        return _misused(error)
     except Exception as error:  # noqa: BLE001  the outermost frame: what is left is a bug and must say so
-        return _bug(error, debug=debug)
+        return _misused(error) if _is_usage(error) else _bug(error, debug=debug)
     if isinstance(returned, Result):
         return returned
-    return _interrupted() if returned == INTERRUPTED else Result({}, "", int(returned or 0))
+    code = returned if isinstance(returned, int) else 0
+    return _interrupted() if code == INTERRUPTED else Result({}, "", code)
+
+
+def _instant(words: list[str]) -> Result | None:
+    """``fxc targets``: parsing its two flags with the CLI library would take three times as long as the answer."""
+    if words[:1] != ["targets"] or not set(words[1:]) <= {"--json", "--debug"}:
+        return None
+    from fxc.tools.cli.listing import listing
+
+    return listing()
+
+
+def _parsed(words: list[str]) -> object:
+    """What the command that ``words`` name returned, or the exit code of a help text."""
+    from fxc.tools.cli.app import application
+
+    return application()(args=words, prog_name="fxc", standalone_mode=False)
+
+
+def _is_usage(error: Exception) -> bool:
+    from typer import TyperException
+
+    return isinstance(error, TyperException)
 
 
 def _refused(error: FxcError, *, debug: bool) -> Result:
@@ -94,14 +75,13 @@ def _refused(error: FxcError, *, debug: bool) -> Result:
     return Result(error.to_json(), "", REFUSED)
 
 
-def _misused(error: typer.TyperException) -> Result:
-    """A wrong option or argument, as the CLI library words it."""
-    show = getattr(error, "show", None)
-    if show is not None:
-        show()
-    else:
-        print(paint("error: ", "1;31") + str(error), file=sys.stderr)
+def _misused(error: Exception) -> Result:
+    """A wrong option or argument, in the words of the CLI library."""
     said = error.format_message() if hasattr(error, "format_message") else str(error)
+    if hasattr(error, "show"):
+        error.show()
+    else:
+        print(paint("error: ", "1;31") + said, file=sys.stderr)
     code = int(getattr(error, "exit_code", USAGE))
     return Result(
         {"error": "UsageError", "what": said, "where": None, "why": None, "fix": "fxc --help"}, "", code

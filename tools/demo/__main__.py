@@ -52,27 +52,29 @@ def run(plan: Plan, directory: Path, console: Console) -> tuple[list[Outcome], d
         One outcome per target, and the last fold's artifacts by target, read back from ``directory``.
     """
     outcomes = [Outcome(target, reference) for target, reference in TARGETS]
-    timings: dict[str, list[dict[str, dict[str, float]]]] = {target: [] for target, _ in TARGETS}
     artifacts: dict[str, Artifact] = {}
-    models = trained(plan, console)
-    for index, (fold, model) in enumerate(zip(folds(), models)):
-        said = f"fold {index + 1} of {plan.folds}:"
+    pairs = list(zip(folds(), trained(plan, console)))
+    for number, (fold, model) in enumerate(pairs, 1):
         for outcome in outcomes:
-            with console.status(f"{said} compiling for {outcome.target}"):
-                found = compile_fold(model, fold, outcome.target, directory)
-                logits = measure.answers_of(model, fold.test_images)
-                outcome.answers.add(fold.test_images, fold.test_labels, logits, found(fold.test_images))
-            timings[outcome.target].append(found.timings)
-            artifacts[outcome.target] = found
-            said += f" compiled for {outcome.target} in {sum(found.timings['stages'].values()):.1f} s"
-        console.print(said, highlight=False)
+            said = f"fold {number} of {plan.folds}: compiling for {outcome.target}"
+            with console.status(said):
+                artifacts[outcome.target] = answered(outcome, model, fold, directory)
+            console.print(f"{said} took {outcome.compiles[-1]:.1f} s", highlight=False)
+    fold, model = pairs[-1]
     for outcome in outcomes:
         with console.status(f"measuring {outcome.target}"):
             artifacts[outcome.reference] = compile_fold(model, fold, outcome.reference, directory)
             measure_files(outcome, artifacts)
-        outcome.stages = measure.stage_medians(timings[outcome.target])
-        outcome.cold = sum(timings[outcome.target][0]["stages"].values())
     return outcomes, artifacts
+
+
+def answered(outcome: Outcome, model: DigitsNet, fold: Fold, directory: Path) -> Artifact:
+    """Compile for the outcome's target and count what float and artifact answer on the held-out digits."""
+    artifact = compile_fold(model, fold, outcome.target, directory)
+    logits = measure.answers_of(model, fold.test_images)
+    outcome.answers.add(fold.test_images, fold.test_labels, logits, artifact(fold.test_images))
+    outcome.timings.append(artifact.timings["stages"])
+    return artifact
 
 
 def trained(plan: Plan, console: Console) -> list[DigitsNet]:
@@ -92,7 +94,8 @@ def trained(plan: Plan, console: Console) -> list[DigitsNet]:
 
 def compile_fold(model: DigitsNet, fold: Fold, target: str, directory: Path) -> Artifact:
     """Compile, save the bundle as ``directory/<target>``, and read it back."""
-    images = fold.train_images[torch.randperm(len(fold.train_images), generator=torch.manual_seed(0))]
+    generator = torch.Generator().manual_seed(0)
+    images = fold.train_images[torch.randperm(len(fold.train_images), generator=generator)]
     compiled = fxc.compile(
         model,
         target,
@@ -158,10 +161,11 @@ def main(arguments: list[str] | None = None) -> int:
     console.print(
         f"report: {options.output / 'report.html'}    bundle: {options.output / outcomes[0].target}"
     )
-    return _judge(outcomes, plan, console)
+    return judge(outcomes, plan, console)
 
 
-def _judge(outcomes: list[Outcome], plan: Plan, console: Console) -> int:
+def judge(outcomes: list[Outcome], plan: Plan, console: Console) -> int:
+    """0, or 1 after naming every missed bar; a quick run is never judged."""
     if not plan.judged:
         console.print("quick run: nothing was trained to the end, so the bars are shown and not judged")
         return 0

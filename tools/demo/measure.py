@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
@@ -129,10 +129,10 @@ def file_bytes(artifact: Artifact) -> int:
     return sum((artifact.path / name).stat().st_size for name in artifact.report["size"]["files"])
 
 
-def stage_medians(timings: list[Mapping[str, Any]]) -> dict[str, float]:
+def stage_medians(timings: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Seconds of each compile stage, the median over several compiles, in the order of the stages."""
-    names = (name for name in STAGES if all(name in t["stages"] for t in timings))
-    return {name: median(t["stages"][name] for t in timings) for name in names}
+    names = (name for name in STAGES if all(name in stages for stages in timings))
+    return {name: median(stages[name] for stages in timings) for name in names}
 
 
 def answers_of(model: torch.nn.Module, images: Tensor) -> Tensor:

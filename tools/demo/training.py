@@ -154,7 +154,7 @@ def distort(images: Tensor) -> Tensor:
     rotation = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], 1).view(count, 2, 2)
     shift = torch.empty(count, 2, 1).uniform_(-0.125, 0.125)
     grid = F.affine_grid(
-        torch.cat([rotation * scale.view(-1, 1, 1), shift], 2), images.shape, align_corners=False
+        torch.cat([rotation * scale.view(-1, 1, 1), shift], 2), list(images.shape), align_corners=False
     )
     return F.grid_sample(images, grid, align_corners=False)
 

@@ -10,6 +10,9 @@ _UNPRINTABLE = re.compile(
 )
 """Control characters, direction overrides (they reorder what a reader sees) and halves of surrogate pairs."""
 
+_VOID = frozenset({"br", "hr", "img", "input", "link", "meta"})
+"""HTML elements that have no end tag (HTML Living Standard, section 13.1.2)."""
+
 
 class Markup(str):
     """A piece of finished HTML."""
@@ -36,6 +39,8 @@ def tag(name: str, *children: Content, **attributes: str | float | bool | None) 
     ``None`` and ``False`` leave an attribute out, ``True`` writes it bare.
     """
     opening = "".join([name, *(_attribute(k, v) for k, v in attributes.items())])
+    if name in _VOID:
+        return Markup(f"<{opening}>")
     return Markup(f"<{opening}>{''.join(text(c) for c in children)}</{name}>")
 
 

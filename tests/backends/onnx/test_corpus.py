@@ -37,7 +37,9 @@ def run_openvino(path: Path, inputs: tuple[torch.Tensor, ...]) -> list[np.ndarra
     core = openvino.Core()
     model = core.read_model(path)
     model.reshape({port: list(x.shape) for port, x in zip(model.inputs, inputs)})
-    compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": "1"})
+    compiled = core.compile_model(
+        model, "CPU", {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": "1"}
+    )
     results = compiled(list(inputs))
     return [results[i] for i in range(len(model.outputs))]
 
