@@ -137,6 +137,13 @@ def read_manifest(path: Path) -> dict[str, Any]:
             "there is no bundle here", where=str(path), fix="give the folder that save() wrote"
         )
     file = path / MANIFEST
+    if not file.exists():
+        raise ArtifactError(
+            "this folder is no bundle, or not a whole one",
+            where=str(path),
+            why=f"it has no {MANIFEST}",
+            fix="give the folder that save() wrote, or copy it again",
+        )
     with reading(file):
         found = read_json(file)
         if not isinstance(found, dict) or found.get("kind") != KIND:

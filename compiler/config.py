@@ -48,7 +48,8 @@ class QuantConfig:
     """How the user wants a program quantized.
 
     Attributes:
-        observer, percentile: how activation ranges are found, for every tensor; ``None`` is the target's default.
+        observer, percentile: how activation ranges are found, for every tensor; ``None`` is the target's default. A
+            percentile without an observer means ``observer="percentile"``.
         keep_float: shell patterns (``fnmatch``) over layer names, ``"classifier.*"``.
         layers: pattern to overrides; where several match, later ones win.
     """
@@ -75,6 +76,7 @@ class QuantConfig:
         if not isinstance(layers, Mapping):
             raise UsageError("layers: takes a mapping from pattern to overrides")
         patterns = mapping.get("keep_float") or ()
+        _one_observer(mapping, "quantization config")
         return cls(
             observer=mapping.get("observer"),
             percentile=_number(mapping.get("percentile")),
@@ -127,11 +129,12 @@ class QuantConfig:
 
 
 def tuned(spec: QuantSpec, layer: LayerConfig) -> QuantSpec:
-    """``spec`` with the observer that the user asked for; fixed ranges stay."""
+    """``spec`` with the observer that the user asked for; fixed ranges stay. A percentile alone asks for its observer."""
     if spec.fixed is not None:
         return spec
-    if layer.observer is not None:
-        spec = replace(spec, observer=layer.observer)
+    observer = layer.observer or ("percentile" if layer.percentile is not None else None)
+    if observer is not None:
+        spec = replace(spec, observer=observer)
     if layer.percentile is not None:
         spec = replace(spec, percentile=layer.percentile)
     return spec
@@ -144,7 +147,17 @@ def _layer(pattern: str, value: Any) -> LayerConfig:
     keep = value.get("keep_float")
     if keep is not None and not isinstance(keep, bool):
         raise UsageError(f"layers: {pattern!r}: keep_float takes true or false, got {keep!r}")
+    _one_observer(value, f"layers: {pattern!r}")
     return LayerConfig(keep, cast(Any, value.get("observer")), _number(value.get("percentile")))
+
+
+def _one_observer(words: Mapping[str, Any], what: str) -> None:
+    observer = words.get("observer")
+    if words.get("percentile") is not None and observer not in (None, "percentile"):
+        raise UsageError(
+            f"{what}: a percentile does nothing with observer {observer!r}",
+            fix="observer: percentile, or leave the percentile out",
+        )
 
 
 def _number(value: Any) -> float | None:

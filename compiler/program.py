@@ -159,17 +159,28 @@ class Program:
         return self.unflatten(self.run_flat(*self.flatten(args, kwargs)))
 
     def flatten(self, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None = None) -> tuple[Tensor, ...]:
-        """Flat tensor inputs of a call, checked against :attr:`inputs`.
+        """Flat tensor inputs of a call, checked against :attr:`inputs`; positional ones may be given by name.
 
         Raises:
             InputError: wrong structure, count, shape or dtype.
         """
-        ordered = _order_kwargs(dict(kwargs or {}), self.in_spec)
+        args, kwargs = self._bind(tuple(args), dict(kwargs or {}))
+        ordered = _order_kwargs(kwargs, self.in_spec)
         leaves, spec = pytree.tree_flatten((args, ordered))
         if spec != self.in_spec or len(leaves) != len(self.inputs):
             raise self._structure_error(len(leaves))
         check_inputs(self.name, self.inputs, leaves)
         return tuple(leaf for leaf, s in zip(leaves, self.inputs) if not s.is_constant)
+
+    def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """``f(x=…)`` for what was captured as ``f(x)``."""
+        positional = self.in_spec.child(0)
+        if not all(positional.child(i).is_leaf() for i in range(positional.num_children)):
+            return args, kwargs
+        absent = [spec.name for spec in self.inputs[len(args) : positional.num_children]]
+        if all(name in kwargs for name in absent):
+            args = (*args, *(kwargs.pop(name) for name in absent))
+        return args, kwargs
 
     def _structure_error(self, given: int) -> InputError:
         positional, names = self.in_spec.child(0).num_children, list(self.in_spec.child(1).context)

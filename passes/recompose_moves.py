@@ -17,17 +17,16 @@ aten = torch.ops.aten
 
 
 def select_of_permute(node: fx.Node, editor: Editor) -> Spelled:
-    """select(permute(x, p), d, i) -> permute(select(x, p[d], i), p without d)"""
+    """select(permute(x, p), d, i) -> select(x, p[d], i), where p keeps the order of the others"""
     x, dim, index = node.args
     turned = producer(x, aten.permute.default)
     if turned is None:
         return None
     source, order = turned.args
-    rest = _without(order, order[dim])
-    if rest == sorted(rest):
-        return Call(aten.select.int, (source, order[dim], index))
-    picked = Expand(node, editor)(aten.select.int, source, order[dim], index)
-    return Call(aten.permute.default, (picked, rest))
+    # Otherwise each piece would need a permute of its own for the one that they share.
+    if _without(order, order[dim]) != list(range(rank(node))):
+        return None
+    return Call(aten.select.int, (source, order[dim], index))
 
 
 def squeeze_of_permute(node: fx.Node, editor: Editor) -> Spelled:

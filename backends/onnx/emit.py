@@ -142,7 +142,7 @@ def _tensor_names(graph: gs.Graph, translator: Translator) -> dict[str, str]:
 
 
 def _write(model: onnx.ModelProto, path: Path, external_bytes: int) -> tuple[str, ...]:
-    weight_bytes = sum(len(t.raw_data) for t in model.graph.initializer)
+    weight_bytes = sum(t.ByteSize() for t in model.graph.initializer)
     if weight_bytes <= external_bytes:
         content = model.SerializeToString(deterministic=True)
         onnx.checker.check_model(content, full_check=True)

@@ -50,6 +50,8 @@ def _stand_in(node: fx.Node, sizes: Sizes) -> Any:
     if isinstance(value, (torch.SymInt, int)):
         known = sizes.value(value)
         return Symbolic(gs.Variable(node.name, torch.int64, (1,)), known) if isinstance(known, str) else known
+    if not isinstance(value, torch.Tensor):
+        raise Unlowerable(f"{label_of(node)} is a Python number that depends on the values of the input")
     return _variable(node.name, value, sizes)
 
 

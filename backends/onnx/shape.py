@@ -100,7 +100,8 @@ def repeat(g: Writer, self: Tensor, repeats: list[Size]) -> Tensor:
 
 
 def tile(g: Writer, self: Tensor, dims: list[Size]) -> Tensor:
-    return repeat(g, self, [1] * (len(self.shape) - len(dims)) + list(dims))
+    ones: list[Size] = [1] * (len(self.shape) - len(dims))
+    return repeat(g, self, ones + list(dims))
 
 
 def repeat_interleave(g: Writer, self: Tensor, repeats: int, dim: int | None) -> Tensor:

@@ -108,8 +108,11 @@ def _kernel(op: Any, facts: dict[str, str]) -> Kernel:
     primitive = facts.get("primitiveType", "")
     writes = facts.get("outputPrecisions", "").split(",")[0]
     return Kernel(
-        # OpenVINO and our own lowering append "/<part>" to a layer's name.
-        layer=facts.get("originalLayersNames", op.get_friendly_name()).split(",")[0].split("/")[0],
+        # OpenVINO and our own lowering append "/<part>" to a layer's name, and OpenVINO "_original" to an output's.
+        layer=facts.get("originalLayersNames", op.get_friendly_name())
+        .split(",")[0]
+        .split("/")[0]
+        .removesuffix("_original"),
         op=facts.get("layerType", op.get_type_name()),
         implementation=f"{primitive} -> {writes}",
         integer=primitive.lower().endswith("_i8"),

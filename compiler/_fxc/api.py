@@ -167,9 +167,9 @@ def _names(word: str, names: Sequence[str] | None) -> tuple[str, ...]:
     """
     if names is None or isinstance(names, str):
         return (names,) if names else ()
-    if not isinstance(names, Iterable) or not all(isinstance(n, str) for n in (names := tuple(names))):
+    if not isinstance(names, Iterable) or not all(isinstance(n, str) for n in names):
         raise UsageError(f"{word} takes a list of names, got {names!r}", fix=f'{word}=["…"]')
-    return names
+    return tuple(names)
 
 
 def _config(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -84,9 +85,6 @@ def compile_request(model: Any, request: Request, stages: Stages) -> Artifact:
     work = _work_folder()
     try:
         return _compiled(model, request, stages, watch, work)
-    except OSError as error:
-        work.cleanup()
-        raise write_error(Path(work.name), error) from error
     except BaseException:
         work.cleanup()
         raise
@@ -97,7 +95,7 @@ def _compiled(
 ) -> Artifact:
     room = catalogue.room(request.target)
     with stages("capture"):
-        program = _captured(model, request)
+        program = source = _captured(model, request)
         refuse(unsound(program), request.target)
     watch.begin(program)
     with stages("canonicalize"):
@@ -113,27 +111,37 @@ def _compiled(
     with stages("check"):
         graphs = program.run_flat(*data.samples), quantized.run_flat(*data.samples)
     watch.end(quantized)
-    with stages("emit"):
+    with stages("emit"), _written(work):
         emitted = room.emit(quantized, request.target, Path(work.name))
-    with stages("run"):
+    with stages("run"), _written(work):
         execution = _run(room, request.target, Path(work.name) / emitted.model, data.samples)
         proofs = compare_outputs(quantized, graphs[0], graphs[1], execution.outputs)
-    with stages("bundle"):
+    with stages("bundle"), _written(work):
         done = Finished(
-            program, quantized, request, data, statistics, emitted, execution, *graphs, proofs, watch
+            source, program, quantized, request, data, statistics, emitted, execution, *graphs, proofs, watch
         )
         return _bundle(done, work, stages)
 
 
-def violations(model: Any, request: Request, stages: Stages) -> list[Violation]:
-    """Everything that the target refuses about a model, without building: what ``fxc lint`` shows."""
-    room = catalogue.room(request.target)
+def prepare(model: Any, request: Request, stages: Stages) -> Program:
+    """Capture and optimize for a target, without checking or building."""
     with stages("capture"):
         program = _captured(model, request)
-    found = unsound(program)
+    return _optimized(program, request, stages)
+
+
+def _optimized(program: Program, request: Request, stages: Stages) -> Program:
     with stages("optimize"):
-        program = run_pipeline(program, (*optimize(), *room.pipeline(request.target)))
-    return [*found, *room.check(program, request.target)]
+        passes = (*optimize(), *catalogue.room(request.target).pipeline(request.target))
+        return run_pipeline(program, passes)
+
+
+def violations(model: Any, request: Request, stages: Stages) -> list[Violation]:
+    """Everything that the target refuses about a model, without building: what ``fxc lint`` shows."""
+    with stages("capture"):
+        program = _captured(model, request)
+    ready = _optimized(program, request, stages)
+    return [*unsound(program), *catalogue.room(request.target).check(ready, request.target)]
 
 
 def check_skip(skip: tuple[str, ...]) -> None:
@@ -161,6 +169,20 @@ def _work_folder() -> tempfile.TemporaryDirectory[str]:
         ) from error
 
 
+@contextmanager
+def _written(work: tempfile.TemporaryDirectory[str]) -> Iterator[None]:
+    """A full disk and the like, told as such.
+
+    Raises:
+        ArtifactError: naming the file, or the temporary folder.
+    """
+    try:
+        yield
+    except OSError as error:
+        place = error.filename if isinstance(error.filename, str) else work.name
+        raise write_error(Path(place), error) from error
+
+
 @dataclass(frozen=True)
 class Execution:
     """The emitted file, read back and run on the proof samples."""
@@ -173,8 +195,9 @@ class Execution:
 
 @dataclass(frozen=True)
 class Finished:
-    """What a compile leaves behind for its report."""
+    """What a compile leaves behind for its report; ``source`` is the program as captured."""
 
+    source: Program
     float_program: Program
     program: Program
     request: Request
@@ -258,7 +281,7 @@ def _guarded(data: Iterable[Any]) -> Iterator[Any]:
         for item in data:
             yield item
             number += 1
-    except (FxcError, OSError):
+    except FxcError:
         raise
     except Exception as error:
         raise CalibrationError(

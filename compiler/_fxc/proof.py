@@ -14,7 +14,6 @@ from fxc.compiler.origin import label_of
 from fxc.compiler.program import Program
 from fxc.compiler.qdq import QUANTIZE_TENSOR
 
-
 ROUNDING_DB = 90.0
 """SQNR of two float32 computations of one network that differ by rounding: 1e-6 per operation, 3e-5 for deep ones."""
 

@@ -7,7 +7,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import fx
+from torch import fx, nn
 
 from fxc import __version__, proof
 from fxc.compiler.backend import Kernel
@@ -15,6 +15,7 @@ from fxc.compiler.macs import macs
 from fxc.compiler.origin import label_of, op_name
 from fxc.compiler.program import Program, attributes_used
 from fxc.compiler.qdq import DEQUANTIZE, DEQUANTIZE_TENSOR
+from fxc.proof import OutputProof
 
 if TYPE_CHECKING:
     from fxc.driver import Finished
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 FORMAT = 1
 _WARN_DB = 1.0
 """A file that is this much further from float than its graph gets a warning."""
+_LOW_PRECISION_DB = {"bf16": 30.0, "fp16": 45.0}
+"""Of precisions whose graph is the float one: below this a file gets a warning (8 and 11 bits keep about 45 and 60)."""
 
 
 def build_report(done: Finished) -> dict[str, Any]:
@@ -110,10 +113,10 @@ def kernel_summary(kernels: list[Kernel], program: Program, tensors: Any) -> dic
 
 def _model(done: Finished) -> dict[str, Any]:
     program = done.float_program
-    tensors = attributes_used(program.graph_module)
+    tensors = [t for t in attributes_used(done.source.graph_module).values() if isinstance(t, nn.Parameter)]
     return {
         "name": program.name,
-        "parameters": sum(t.numel() for t in tensors.values()),
+        "parameters": sum(t.numel() for t in tensors),
         "macs": sum(macs(n) for n in program.graph.nodes),
         "inputs": [{"name": i.name, "shape": list(i.shape), "dtype": i.dtype} for i in program.inputs],
         "outputs": [{"name": o.name, "shape": list(o.shape), "dtype": o.dtype} for o in program.outputs],
@@ -156,7 +159,9 @@ def _accuracy(done: Finished) -> dict[str, Any]:
                 "name": p.name,
                 "graph_db": _round(p.graph_db),
                 "file_db": _round(p.file_db),
-                "lost_db": round(p.lost_db, 2),
+                "lost_db": None
+                if done.request.target.precision in _LOW_PRECISION_DB
+                else round(p.lost_db, 2),
             }
             for p in done.proofs
         ],
@@ -169,12 +174,21 @@ def _warnings(done: Finished) -> list[dict[str, Any]]:
     notes = []
     for p in done.proofs:
         if p.graph_db is None:
-            text = f"output {p.name} of the float model is zero on the samples: its accuracy cannot be judged"
+            text = f"output {p.name} of the float model is zero or not finite on the samples: its accuracy cannot be judged"
             notes.append({"kind": "warning", "text": text, "layer": p.name, "by": "check"})
-        if p.lost_db > _WARN_DB:
-            text = f"the file's output {p.name} is {p.lost_db:.1f} dB further from float than the quantized graph's"
+        text = _loss(p, done.request.target.precision)
+        if text is not None:
             notes.append({"kind": "warning", "text": text, "layer": p.name, "by": "run"})
     return notes
+
+
+def _loss(proof: OutputProof, precision: str) -> str | None:
+    least = _LOW_PRECISION_DB.get(precision)
+    if least is None and proof.lost_db > _WARN_DB:
+        return f"the file's output {proof.name} is {proof.lost_db:.1f} dB further from float than the graph it was made from"
+    if least is not None and proof.file_db is not None and proof.file_db < least:
+        return f"output {proof.name} is only {proof.file_db:.1f} dB from float, {precision} usually keeps {least:.0f}"
+    return None
 
 
 def _size(done: Finished) -> dict[str, Any]:

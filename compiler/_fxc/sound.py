@@ -12,7 +12,7 @@ from fxc.compiler.program import Program, attributes_used
 
 
 def unsound(program: Program) -> list[Violation]:
-    """Parameters that are not float32, or that hold NaN; buffers (masks, tables, counters) may be anything."""
+    """Parameters that are not float32, or not finite; buffers (masks, tables, counters) may be anything."""
     tensors = attributes_used(program.graph_module)
     parameters = {name: t for name, t in tensors.items() if isinstance(t, nn.Parameter)}
     return [*_other_dtypes(parameters), *_not_numbers(parameters)]
@@ -32,7 +32,6 @@ def _other_dtypes(parameters: dict[str, Tensor]) -> Iterator[Violation]:
 
 def _not_numbers(parameters: dict[str, Tensor]) -> Iterator[Violation]:
     for name, tensor in parameters.items():
-        if bool(tensor.isnan().any()):
-            yield Violation(
-                name, None, "the parameter holds NaN", "load a checkpoint whose training did not diverge"
-            )
+        if not bool(tensor.isfinite().all()):
+            fix = "load a checkpoint whose training did not diverge"
+            yield Violation(name, None, "the parameter holds NaN or infinity", fix)

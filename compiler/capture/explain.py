@@ -52,7 +52,8 @@ def _reason(error: BaseException) -> tuple[str, str, str]:
     text = str(error)
     chain = _chain(error)
     if any(isinstance(e, UnsupportedOperatorException) for e in chain):
-        op = next(e for e in chain if isinstance(e, UnsupportedOperatorException)).args[0]
+        failed = next(e for e in chain if isinstance(e, UnsupportedOperatorException)).args[0]
+        op = str(failed).split("\n", 1)[0].strip()
         return (
             f"operator {op} cannot be traced",
             "it has no implementation for tensors without data",

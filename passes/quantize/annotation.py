@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -19,10 +20,12 @@ class Quantizer:
     Attributes:
         spec: how the tensors are coded.
         tensors: names of the nodes whose values it must cover.
+        useful: values outside are all alike to whoever reads the tensor (a HardSwish is 0 below -3): no codes for them.
     """
 
     spec: QuantSpec
     tensors: list[str] = field(default_factory=list)
+    useful: tuple[float, float] = (-math.inf, math.inf)
 
 
 @dataclass(frozen=True)

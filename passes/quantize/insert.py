@@ -114,6 +114,7 @@ class _Ranges:
             if root is not top:
                 stats = self.stats(member).merged(stats)
                 self.parent[root] = top
+                top.useful = min(root.useful[0], top.useful[0]), max(root.useful[1], top.useful[1])
                 self.known[top] = stats
 
     def qparams(self, quantizer: Quantizer) -> QParams:
@@ -123,7 +124,8 @@ class _Ranges:
             if spec.fixed is not None:
                 self.found[root, spec] = qparams(0.0, 0.0, spec)
             else:
-                self.found[root, spec] = qparams(*observe(self.stats(root), spec), spec)
+                low, high = observe(self.stats(root), spec)
+                self.found[root, spec] = qparams(max(low, root.useful[0]), min(high, root.useful[1]), spec)
         return self.found[root, spec]
 
 
@@ -165,6 +167,7 @@ class _Insert:
         if key not in self.pairs:
             spec, found = root.spec, self.ranges.qparams(quantizer)
             dtype = getattr(torch, spec.dtype)
+            self._say_constant(node, root)
             with self.editor.after(node):
                 codes = self.editor.call(
                     QUANTIZE_TENSOR,
@@ -181,6 +184,12 @@ class _Insert:
                     val=node.meta["val"],
                 )
         return self.pairs[key]
+
+    def _say_constant(self, node: fx.Node, quantizer: Quantizer) -> None:
+        stats = self.ranges.stats(quantizer) if quantizer.spec.fixed is None else None
+        if stats is not None and stats.low == stats.high:
+            text = f"always {stats.low:g} on the calibration data: its scale says nothing about other inputs"
+            self.editor.note(text, kind="warning", node=node)
 
 
 def quantized_layers(graph: fx.Graph) -> dict[str, fx.Node]:

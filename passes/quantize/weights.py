@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, fx
 
 from fxc.compiler.editor import Editor, detached
+from fxc.compiler.errors import CalibrationError
 from fxc.compiler.macs import TRANSPOSED
-from fxc.compiler.origin import label_of
+from fxc.compiler.origin import label_of, where
 from fxc.compiler.qdq import DEQUANTIZE_CHANNEL, DEQUANTIZE_TENSOR, QUANTIZE_CHANNEL, QUANTIZE_TENSOR
 from fxc.compiler.quant import QuantSpec
 from fxc.passes.quantize.qparams import SMALLEST_SCALE, QParams, channel_maxima, weight_scales
@@ -65,6 +66,9 @@ def place_weight(
     Args:
         node: a conv, transposed conv or linear: arguments 1 and 2 are weight and bias.
         activation: scale and zero point of its input, needed for an int32 bias.
+
+    Raises:
+        CalibrationError: the weight is not finite.
     """
     weight_node, bias_node = node.args[1], node.args[2]
     assert isinstance(weight_node, fx.Node)
@@ -74,6 +78,12 @@ def place_weight(
         else None
     )
     weight = detached(editor.tensor(weight_node))
+    if not bool(weight.isfinite().all()):
+        raise CalibrationError(
+            "a weight that must be quantized holds NaN or infinity",
+            where=where(node),
+            fix="check the layer's parameters and batch-norm statistics, or keep it in float",
+        )
     groups = int(node.args[_GROUPS[node.target]]) if node.target in TRANSPOSED else 1  # type: ignore[call-overload]
     floor = scale_floor(bias, activation.scale) if int32_bias and activation is not None else None
     if floor is not None and (groups > 1 or spec.axis is None):

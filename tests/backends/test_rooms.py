@@ -22,7 +22,7 @@ from fxc.compiler.errors import ArtifactError, ToolchainError
 from fxc.compiler.program import Program
 from fxc.passes.canonicalize import Canonicalize
 from tests.backends.int8 import Int8Net
-from tests.conformance.corpus import Fn
+from tests.conformance.case import Fn
 
 ROOMS = {
     "openvino": (openvino_emit.emit, openvino_run.load, CPU_INT8),

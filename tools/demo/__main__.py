@@ -16,7 +16,7 @@ import torch
 from rich.console import Console
 
 import fxc
-from fxc.compiler.artifact import Artifact
+from fxc.compiler.artifact import Artifact, check_output
 from fxc.compiler.errors import FxcError
 from fxc.compiler.files import write_json, write_text
 from fxc.tools.demo import measure
@@ -35,14 +35,16 @@ _CALIBRATION_BATCH = 32
 
 @dataclass(frozen=True)
 class Plan:
-    """How much to do: ``folds`` of five are trained for ``epochs`` each; only a full run is held to the bars."""
+    """How much to do: ``folds`` of five are trained for ``epochs`` each, latencies taken in ``rounds``; only a full run
+    is ``judged`` by the bars."""
 
     folds: int = 5
     epochs: int = 5
+    rounds: int = 15
     judged: bool = True
 
 
-QUICK = Plan(folds=1, epochs=1, judged=False)
+QUICK = Plan(folds=1, epochs=1, rounds=3, judged=False)
 
 
 def run(plan: Plan, directory: Path, console: Console) -> tuple[list[Outcome], dict[str, Artifact]]:
@@ -64,7 +66,7 @@ def run(plan: Plan, directory: Path, console: Console) -> tuple[list[Outcome], d
     for outcome in outcomes:
         with console.status(f"measuring {outcome.target}"):
             artifacts[outcome.reference] = compile_fold(model, fold, outcome.reference, directory)
-            measure_files(outcome, artifacts)
+            measure_files(outcome, artifacts, plan.rounds)
     return outcomes, artifacts
 
 
@@ -107,12 +109,12 @@ def compile_fold(model: DigitsNet, fold: Fold, target: str, directory: Path) -> 
     return fxc.load(directory / target)
 
 
-def measure_files(outcome: Outcome, artifacts: dict[str, Artifact]) -> None:
+def measure_files(outcome: Outcome, artifacts: dict[str, Artifact], rounds: int) -> None:
     """Size, speed and memory of the target's file beside the float file."""
     compiled, reference = artifacts[outcome.target], artifacts[outcome.reference]
     outcome.sizes = (measure.file_bytes(reference), measure.file_bytes(compiled))
     for hint in measure.precision_hints():
-        outcome.latencies.append(measure.latency(compiled, reference, hint, threads()))
+        outcome.latencies.append(measure.latency(compiled, reference, hint, threads(), rounds))
     for name, artifact in (("float", reference), ("compiled", compiled)):
         target = str(artifact.manifest["target"]["name"])
         outcome.memory[name] = peak_memory(artifact.model, target, measure.IMAGE_SHAPE, "f32", threads())
@@ -144,15 +146,16 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     console, plan = Console(), QUICK if options.quick else Plan()
     torch.set_num_threads(threads())
-    options.output.mkdir(parents=True, exist_ok=True)
     try:
+        for target in {name for pair in TARGETS for name in pair}:
+            check_output(options.output / target, force=True)
         outcomes, artifacts = run(plan, options.output, console)
     except FxcError as error:
         Console(stderr=True).print(f"[bold red]error:[/] {error}")
         return 1
     about = (
         f"{processor()}, {threads()} threads, {artifacts[outcomes[0].target].runner().describe.split(',')[0]}; latencies are medians of "
-        f"{measure.ROUNDS} interleaved rounds, one image at a time, the precision hint in the row's name."
+        f"{plan.rounds} interleaved rounds, one image at a time, the precision hint in the row's name."
     )
     write(outcomes, artifacts, options.output, about)
     console.print(table(outcomes, about))

@@ -19,8 +19,6 @@ from fxc.stages import STAGES
 
 IMAGE_SHAPE = (1, 1, 8, 8)
 """One digit, as the model takes it."""
-ROUNDS = 15
-"""Interleaved rounds of a latency."""
 _CALLS = 20
 
 
@@ -33,7 +31,7 @@ class Answers:
         float_right, compiled_right: how many of them each model names right.
         agree: on how many both say the same, right or wrong.
         signal, noise: sums of squares of the float logits, and of the difference to them.
-        examples: ``(image, label, float says, compiled says)`` where they differ.
+        examples: ``(image, label, float says, compiled says)`` where they differ or either is wrong.
     """
 
     images: int = 0
@@ -53,7 +51,7 @@ class Answers:
         self.agree += int((a == b).sum())
         self.signal += float(reference.double().square().sum())
         self.noise += float((reference.double() - compiled.double()).square().sum())
-        for i in (a != b).nonzero().flatten().tolist():
+        for i in ((a != labels) | (b != labels)).nonzero().flatten().tolist():
             self.examples.append((images[i], int(labels[i]), int(a[i]), int(b[i])))
 
     @property
@@ -87,18 +85,20 @@ class Latency:
     ratio: float
 
 
-def latency(compiled: Artifact, reference: Artifact, hint: str, threads: int) -> Latency:
+def latency(compiled: Artifact, reference: Artifact, hint: str, threads: int, rounds: int) -> Latency:
     """Time one image through both files in turn, with OpenVINO's precision hint at ``hint``.
 
     Each round times a few calls of one and then of the other, so that a slow second of the machine hits both.
     """
     runners = [artifact.runner(precision=hint, threads=threads) for artifact in (reference, compiled)]
-    rounds = [tuple(_milliseconds(_call(runner)) for runner in runners) for _ in range(ROUNDS + 1)][1:]
+    calls = [_call(runner) for runner in runners]
+    # The first round warms up.
+    pairs = [tuple(_milliseconds(call) for call in calls) for _ in range(rounds + 1)][1:]
     return Latency(
         hint,
-        median(a for a, _ in rounds),
-        median(b for _, b in rounds),
-        median(b / a for a, b in rounds),
+        median(a for a, _ in pairs),
+        median(b for _, b in pairs),
+        median(b / a for a, b in pairs),
     )
 
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from torch import Tensor
+
 from fxc.tools.demo.measure import Answers, Latency, stage_medians
 from fxc.tools.report import Example, Row
 from fxc.tools.report.numbers import decibel, size
@@ -68,15 +70,17 @@ def missed(outcome: Outcome) -> list[Row]:
 
 
 def examples(outcome: Outcome) -> tuple[Example, ...]:
-    """The first images on which the two models disagree."""
-    found = outcome.answers.examples[:_PICTURES]
-    return tuple(
-        Example(
-            tuple(tuple(round(16 * float(level)) for level in line) for line in image[0]),
-            f"a {label}: float says {a}, int8 says {b}",
-        )
-        for image, label, a, b in found
+    """Images that are telling: those on which the two models differ, then those that both name wrong."""
+    differing_first = sorted(outcome.answers.examples, key=lambda example: example[2] == example[3])
+    return tuple(_example(*example) for example in differing_first[:_PICTURES])
+
+
+def _example(image: Tensor, label: int, reference: int, compiled: int) -> Example:
+    pixels = tuple(tuple(round(16 * float(level)) for level in line) for line in image[0])
+    says = (
+        f"both say {compiled}" if reference == compiled else f"float says {reference}, int8 says {compiled}"
     )
+    return Example(pixels, f"a {label}: {says}")
 
 
 def as_dict(outcome: Outcome) -> dict[str, Any]:

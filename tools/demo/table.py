@@ -18,14 +18,15 @@ def table(outcomes: list[Outcome], about: str) -> Table:
         title="fxc on handwritten digits", caption=about, caption_justify="left", box=box.SIMPLE_HEAD
     )
     result.add_column("", no_wrap=True)
-    for head in ("float", "compiled", "change", "bar", ""):
+    for head in ("float", "compiled", "change"):
         result.add_column(head, justify="right", no_wrap=True)
+    result.add_column("bar", no_wrap=True)
     for outcome in outcomes:
         result.add_section()
         result.add_row("[bold]target[/]", f"[bold]{outcome.reference}[/]", f"[bold]{outcome.target}[/]")
         for row in rows(outcome):
-            mark = {None: "", True: "[green]✓[/]", False: "[bold red]✗[/]"}[row.held]
-            result.add_row(row.what, row.before, row.after, row.change, row.bar, mark)
+            mark = {None: "", True: "[green]✓[/] ", False: "[bold red]✗[/] "}[row.held]
+            result.add_row(row.what, row.before, row.after, row.change, mark + row.bar)
     return result
 
 
@@ -44,7 +45,7 @@ def measured(outcome: Outcome, about: str) -> Measured:
         rows=rows(outcome),
         stages=outcome.stages,
         examples=found,
-        examples_title=f"Where float and int8 disagree ({len(found)} of {len(outcome.answers.examples)} shown)",
+        examples_title=f"Digits on which the two differ or are wrong ({len(found)} of {len(outcome.answers.examples)})",
     )
 
 

@@ -21,7 +21,7 @@ from fxc.compiler.errors import LegalityError, UsageError
 from fxc.compiler.program import Program
 from fxc.compiler.target import Limits
 from fxc.passes.canonicalize import Canonicalize
-from tests.conformance.corpus import Fn
+from tests.conformance.case import Fn
 from tests.models.small import build_small
 
 IMAGE = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -222,7 +222,7 @@ def test_an_operator_without_lowering_is_named_with_its_place(tmp_path: Path) ->
         emit(program, tmp_path / "m.onnx")
     assert "inner" in str(caught.value)
     assert "linalg_inv" in str(caught.value)
-    assert "corpus.py" in (caught.value.where or "")
+    assert "case.py" in (caught.value.where or "")
     assert "outputs" in (caught.value.fix or "")
     assert not (tmp_path / "m.onnx").exists()
     (violation,) = violations(program, opset=17, limits=Limits())

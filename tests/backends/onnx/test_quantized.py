@@ -16,7 +16,7 @@ from fxc.compiler.errors import LegalityError
 from fxc.compiler.program import Program
 from fxc.passes.canonicalize import Canonicalize
 from tests.backends.int8 import Int8Conv, Int8Linear, Int8Net, requantized
-from tests.conformance.corpus import Fn
+from tests.conformance.case import Fn
 
 
 def program_of(module: nn.Module, *inputs: Tensor) -> Program:

@@ -270,3 +270,21 @@ def test_shared_weight_is_quantized_for_each_reader() -> None:
     noise = sqnr_db(reference.run_flat(images())[0], program.run_flat(images())[0])
     assert noise is not None
     assert noise > 25
+
+
+def test_no_codes_are_spent_on_values_that_hardswish_makes_zero() -> None:
+    scheme = QuantScheme(
+        "always", rules=(OpRule(("conv2d",), inputs=U8, weight=I8_WEIGHT, bias="int32", output=U8),)
+    )
+    model = nn.Sequential(conv(3, 8), nn.Hardswish())
+    with torch.no_grad():
+        model[0].weight.mul_(20)
+    program = run_pipeline(capture(model.eval(), (images(1),)), optimize())
+    annotated = run_pipeline(program, (Annotate(scheme),))
+    statistics = calibrate(annotated, [images()])
+    coded = run_pipeline(annotated, (InsertQDQ(statistics=statistics),))
+    quantize = next(
+        n for n in coded.graph.nodes if n.target is QUANTIZE_TENSOR and label_of(n.args[0]) == "0"
+    )
+    assert statistics.tensors[quantize.args[0].name].low < -10
+    assert -quantize.args[2] * quantize.args[1] == pytest.approx(-3.0, abs=quantize.args[1])
