@@ -5,6 +5,7 @@ The hashes find damage and mix-ups. They are no signature: who can write the fol
 
 from __future__ import annotations
 
+import hashlib
 import platform
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -16,7 +17,7 @@ from torch.utils import _pytree as pytree
 
 from fxc.compiler.backend import Emitted
 from fxc.compiler.errors import ArtifactError
-from fxc.compiler.files import read_json, reading, regular_files, safe_relative, sha256
+from fxc.compiler.files import json_text, read_json, reading, regular_files, safe_relative, sha256
 from fxc.compiler.program import InputSpec, OutputSpec, Program
 from fxc.compiler.serialize_values import (
     decode_frozen,
@@ -34,6 +35,8 @@ from fxc.compiler.text import structural_hash
 KIND = "fxc bundle"
 FORMAT = 1
 MANIFEST = "manifest.json"
+HASH = "sha256"
+"""The manifest's key for the hash of everything else in it."""
 REPORT = "report.json"
 REPORT_HTML = "report.html"
 TIMINGS = "timings.json"
@@ -45,6 +48,12 @@ UNHASHED = frozenset({MANIFEST, TIMINGS})
 DETERMINISM = "equal inputs, options and tool versions give equal bytes in every file listed under files"
 
 _LAYOUTS = {3: "NCL", 4: "NCHW", 5: "NCDHW"}
+
+
+def manifest_hash(content: Mapping[str, Any]) -> str:
+    """SHA-256 of a manifest's content, its own hash left out."""
+    text = json_text({key: value for key, value in content.items() if key != HASH})
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def manifest(
@@ -60,7 +69,7 @@ def manifest(
     """The content of ``manifest.json``; ``files`` is what :func:`hashes` gave."""
     inputs = zip(program.tensor_inputs, emitted.inputs)
     outputs = zip(program.outputs, emitted.outputs)
-    return {
+    content = {
         "kind": KIND,
         "format": FORMAT,
         "name": program.name,
@@ -84,6 +93,7 @@ def manifest(
         "determinism": determinism,
         "files": dict(files),
     }
+    return {**content, HASH: manifest_hash(content)}
 
 
 def target_facts(target: Target) -> dict[str, Any]:
@@ -152,6 +162,12 @@ def read_manifest(path: Path) -> dict[str, Any]:
             raise ArtifactError(
                 f"the bundle has format {str(found.get('format'))[:20]}, this fxc reads {FORMAT}",
                 fix="install the fxc that wrote it, or compile again",
+            )
+        if found.get(HASH) != manifest_hash(found):
+            raise ArtifactError(
+                f"{MANIFEST} was changed after the bundle was written",
+                why="its content differs from its own hash",
+                fix="copy the bundle again, or compile again",
             )
         listed = {safe_relative(name) for name in found["files"]}
         if found["model"] not in listed or not isinstance(found["target"]["name"], str):

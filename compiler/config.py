@@ -97,7 +97,10 @@ class QuantConfig:
             raise UsageError(f"cannot read the config {path}", why=str(error)) from error
         if not isinstance(data, Mapping):
             raise UsageError(f"{path}: a mapping is expected", fix="observer: mse")
-        return cls.parse(data)
+        try:
+            return cls.parse(data)
+        except UsageError as error:
+            raise UsageError(error.what, where=str(path), why=error.why, fix=error.fix) from error
 
     def merged(self, other: QuantConfig) -> QuantConfig:
         """This config with ``other``'s words on top."""

@@ -11,6 +11,7 @@ from torch import Tensor
 from fxc.compiler.errors import PassError
 from fxc.compiler.passbase import Pass, PassResult
 from fxc.compiler.program import Program
+from fxc.compiler.record import first_divergence, save_reproducer
 
 
 class Instrument:
@@ -104,27 +105,41 @@ class Verify(Instrument):
         if self._reference is None:
             self._reference = before.run_flat(*inputs)
         outputs = result.program.run_flat(*inputs)
-        self._compare(step, result.program, self._reference, outputs)
+        broken = self._broken(step, result.program, self._reference, outputs)
+        if broken is not None:
+            raise self._error(step, before, result.program, inputs, broken)
         self._reference = outputs
         self.seconds += time.perf_counter() - start
 
-    def _compare(
+    def _broken(
         self, step: Pass, program: Program, want: tuple[Tensor, ...], got: tuple[Tensor, ...]
-    ) -> None:
+    ) -> str | None:
+        """The sentence that says which output broke the promise, or ``None``; keeps the drift."""
         worst = 0.0
         for spec, a, b in zip(program.outputs, want, got):
             error = relative_error(a, b)
             worst = max(worst, error)
-            allowed = {"exact": 0.0, "close": step.promise.tolerance, "lossy": float("inf")}[
-                step.promise.kind
-            ]
-            if not error <= allowed or a.shape != b.shape or a.dtype != b.dtype:
-                raise PassError(
-                    f"{step.text()} promised {step.promise.kind} numbers, output {spec.name} moved by {error:.3g}",
-                    why=f"allowed: {allowed:g} (relative, 2-norm and maximum)",
-                    fix="report this with the reproducer; fxc.compile(skip=[…]) leaves the pass out",
-                )
+            if not error <= _allowed(step) or a.shape != b.shape or a.dtype != b.dtype:
+                return f"{step.text()} promised {step.promise.kind} numbers, output {spec.name} moved by {error:.3g}"
         self.drift.append((step.text(), worst))
+        return None
+
+    def _error(
+        self, step: Pass, before: Program, after: Program, inputs: tuple[Tensor, ...], what: str
+    ) -> PassError:
+        allowed = _allowed(step)
+        layer = first_divergence(before, after, inputs, lambda a, b: not relative_error(a, b) <= allowed)
+        folder = save_reproducer(before, step.text(), inputs)
+        return PassError(
+            what,
+            where=layer,
+            why=f"allowed: {allowed:g} (relative, 2-norm and maximum)",
+            fix=f"report this with the reproducer in {folder}; fxc.compile(skip=[{step.name!r}]) leaves the pass out",
+        )
+
+
+def _allowed(step: Pass) -> float:
+    return {"exact": 0.0, "close": step.promise.tolerance, "lossy": float("inf")}[step.promise.kind]
 
 
 @dataclass

@@ -186,7 +186,7 @@ class Program:
         positional, names = self.in_spec.child(0).num_children, list(self.in_spec.child(1).context)
         what = f"{self.name} takes {len(self.inputs)} input(s), got {given}"
         if given == len(self.inputs):
-            what = f"{self.name} got its {given} input(s) in another structure than it was captured with"
+            what = f"{self.name} takes {given} input(s), got them in another structure than it was captured with"
         by_name = f" and {', '.join(names)} by keyword" if names else ""
         return InputError(
             what,

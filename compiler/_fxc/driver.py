@@ -99,14 +99,15 @@ def _compiled(
         refuse(unsound(program), request.target)
     watch.begin(program)
     with stages("canonicalize"):
-        program = watch.run(program, canonical())
-    with stages("synthesize"):
-        data = _data(program, request)
+        program = trainable = watch.run(program, canonical())
     with stages("optimize"):
         program = watch.run(program, _without(simplify(), request.skip))
     with stages("legalize"):
         program = watch.run(program, room.pipeline(request.target))
         refuse(room.check(program, request.target), request.target)
+    with stages("synthesize"):
+        # Batch norms tell what images look like, and only the program before optimization still has them.
+        data = _data(trainable, request)
     quantized, statistics = _quantize(program, request, data, watch, stages)
     with stages("check"):
         graphs = program.run_flat(*data.samples), quantized.run_flat(*data.samples)

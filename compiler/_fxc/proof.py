@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
-import torch
-from torch import Tensor, fx
+from torch import Tensor
 
 from fxc.compiler.origin import label_of
 from fxc.compiler.program import Program
 from fxc.compiler.qdq import QUANTIZE_TENSOR
+from fxc.compiler.record import record
 
 ROUNDING_DB = 90.0
 """SQNR of two float32 computations of one network that differ by rounding: 1e-6 per operation, 3e-5 for deep ones."""
@@ -31,27 +29,6 @@ def sqnr_db(reference: Tensor, other: Tensor) -> float | None:
     if not math.isfinite(noise):
         return -200.0
     return min(200.0, 20.0 * math.log10(signal / noise)) if noise > 0 else 200.0
-
-
-def record(program: Program, names: Iterable[str], inputs: tuple[Tensor, ...]) -> dict[str, Tensor]:
-    """Values of the named nodes in one run; names that the graph does not have are left out."""
-    recorder = _Recorder(program.graph_module, frozenset(names))
-    with torch.no_grad():
-        recorder.run(*inputs, enable_io_processing=False)
-    return recorder.values
-
-
-class _Recorder(fx.Interpreter):
-    def __init__(self, graph_module: fx.GraphModule, names: frozenset[str]):
-        super().__init__(graph_module)
-        self.names = names
-        self.values: dict[str, Tensor] = {}
-
-    def run_node(self, n: fx.Node) -> Any:
-        result = super().run_node(n)
-        if n.name in self.names:
-            self.values[n.name] = result
-        return result
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,6 @@ def _other_dtypes(parameters: dict[str, Tensor]) -> Iterator[Violation]:
 
 def _not_numbers(parameters: dict[str, Tensor]) -> Iterator[Violation]:
     for name, tensor in parameters.items():
-        if not bool(tensor.isfinite().all()):
+        if not bool(tensor.detach().isfinite().all()):
             fix = "load a checkpoint whose training did not diverge"
             yield Violation(name, None, "the parameter holds NaN or infinity", fix)

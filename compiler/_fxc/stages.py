@@ -9,9 +9,9 @@ from contextlib import contextmanager
 STAGES = (
     "capture",
     "canonicalize",
-    "synthesize",
     "optimize",
     "legalize",
+    "synthesize",
     "annotate",
     "calibrate",
     "quantize",

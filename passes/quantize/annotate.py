@@ -104,21 +104,22 @@ class _Walk:
 
     def _candidate(self, node: fx.Node) -> None:
         rule = self.scheme.rule_for(op_name(node), _rank(node))
-        reason = self._float_reason(node, rule)
-        if rule is None or (reason is not None and self.layer[node].keep_float is not True):
-            self._say_float(node, reason or "the target has no rule for it")
+        kept = "kept in float by the user" if self.layer[node].keep_float else None
+        unfit = self._unfit(node, rule)
+        if rule is None or unfit is not None:
+            self._say_float(node, kept or unfit or "the target has no rule for it")
             return
         end = self._chain_end(node, rule)
         if rule.yields:
+            # Also of a layer that the user keeps in float: its neighbours are quantized as if it were not.
             self.natural[end] = rule.output or self._out_spec(node, rule)
-        if reason is not None:
-            self._say_float(node, reason)
+        if kept is not None:
+            self._say_float(node, kept)
             return
         self.rule[node] = rule
 
-    def _float_reason(self, node: fx.Node, rule: OpRule | None) -> str | None:
-        if self.layer[node].keep_float:
-            return "kept in float by the user"
+    def _unfit(self, node: fx.Node, rule: OpRule | None) -> str | None:
+        """Why the target computes ``node`` in float, whatever the user wishes."""
         if not _is_float(node):
             return "not a float tensor"
         if rule is None:
@@ -188,7 +189,7 @@ class _Walk:
     def _data_inputs(self, node: fx.Node, rule: OpRule) -> list[fx.Node]:
         if rule.weight is not None:
             return [node.all_input_nodes[0]]
-        return list(node.all_input_nodes)
+        return [source for source in node.all_input_nodes if _is_float(source)]
 
     # -- third walk ---------------------------------------------------------------------------------------------
 

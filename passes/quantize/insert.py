@@ -65,6 +65,7 @@ class _Ranges:
         self.statistics, self.ratio = statistics, ratio
         self.parent: dict[Quantizer, Quantizer] = {}
         self.known: dict[Quantizer, TensorStats] = {}
+        self.members: dict[Quantizer, list[Quantizer]] = {}
         self.found: dict[tuple[Quantizer, QuantSpec], QParams] = {}
 
     def root(self, quantizer: Quantizer) -> Quantizer:
@@ -75,11 +76,14 @@ class _Ranges:
     def stats(self, quantizer: Quantizer) -> TensorStats:
         root = self.root(quantizer)
         if root not in self.known:
-            merged = TensorStats()
-            for name in root.tensors:
-                merged = merged.merged(self._of(name)) if merged.batches else self._of(name)
-            self.known[root] = merged
+            self.known[root] = self._merged(root.tensors)
         return self.known[root]
+
+    def _merged(self, names: list[str]) -> TensorStats:
+        merged = self._of(names[0])
+        for name in names[1:]:
+            merged = merged.merged(self._of(name))
+        return merged
 
     def _of(self, name: str) -> TensorStats:
         stats = self.statistics.tensors.get(name)
@@ -101,21 +105,26 @@ class _Ranges:
         if any(m.spec.fixed for m in members):
             editor.note("operands keep their own scales: one has a fixed range", node=node)
             return
-        sizes = [_span(self.stats(m)) for m in members]
-        if max(sizes) > self.ratio * max(min(sizes), 1e-30):
-            text = (
-                f"operands keep their own scales: ranges differ by {max(sizes) / max(min(sizes), 1e-30):.1f}x"
-            )
+        group = [g for root in dict.fromkeys(map(self.root, members)) for g in self._members(root)]
+        # Each tensor's own range counts, not what earlier concats made of it; a tensor of zeros suits any scale.
+        sizes = [size for g in group if (size := _span(self._merged(g.tensors))) > 0.0]
+        if sizes and max(sizes) > self.ratio * min(sizes):
+            text = f"operands keep their own scales: ranges differ by {max(sizes) / min(sizes):.1f}x"
             editor.note(text, node=node)
             return
-        stats = self.stats(output)
-        for member in members:
-            root, top = self.root(member), self.root(output)
+        top = self.root(output)
+        for root in dict.fromkeys(map(self.root, members)):
             if root is not top:
-                stats = self.stats(member).merged(stats)
+                self.known[top] = self.stats(root).merged(self.stats(top))
                 self.parent[root] = top
-                top.useful = min(root.useful[0], top.useful[0]), max(root.useful[1], top.useful[1])
-                self.known[top] = stats
+        self.members[top] = group
+
+    def _members(self, root: Quantizer) -> list[Quantizer]:
+        return self.members.get(root, [root])
+
+    def _useful(self, root: Quantizer) -> tuple[float, float]:
+        ranges = [member.useful for member in self._members(root)]
+        return min(low for low, _ in ranges), max(high for _, high in ranges)
 
     def qparams(self, quantizer: Quantizer) -> QParams:
         root = self.root(quantizer)
@@ -125,7 +134,8 @@ class _Ranges:
                 self.found[root, spec] = qparams(0.0, 0.0, spec)
             else:
                 low, high = observe(self.stats(root), spec)
-                self.found[root, spec] = qparams(max(low, root.useful[0]), min(high, root.useful[1]), spec)
+                smallest, largest = self._useful(root)
+                self.found[root, spec] = qparams(max(low, smallest), min(high, largest), spec)
         return self.found[root, spec]
 
 
@@ -156,7 +166,8 @@ class _Insert:
         clear_quant(node)
 
     def _output(self, node: fx.Node, quantizer: Quantizer) -> None:
-        readers = list(node.users)
+        # An input that the model returns as it came stays as it came.
+        readers = [r for r in node.users if not (node.op == "placeholder" and r.op == "output")]
         pair = self._pair(node, quantizer)
         for reader in readers:
             reader.replace_input_with(node, pair)

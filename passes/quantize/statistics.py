@@ -58,7 +58,7 @@ class Histogram:
     def merged(self, other: Histogram) -> Histogram:
         """Both histograms' counts in one."""
         a, b = self.copy(), other.copy()
-        while not np.isclose(a.limit, b.limit):
+        while a.limit != b.limit:
             ratio = a.limit / b.limit
             if not float(np.log2(ratio)).is_integer():
                 b = b.resampled(2.0 ** np.ceil(np.log2(b.limit)))

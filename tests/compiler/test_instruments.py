@@ -1,10 +1,12 @@
 """Instruments: a broken promise is caught and named."""
 
+import tempfile
 from dataclasses import dataclass
 from typing import ClassVar
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from fxc.compiler.editor import Editor
@@ -12,6 +14,7 @@ from fxc.compiler.errors import PassError
 from fxc.compiler.instruments import StopAfter, Timer, Verify, relative_error
 from fxc.compiler.passbase import CLOSE, EXACT, LOSSY, Pass, PassResult, Promise
 from fxc.compiler.pipeline import run_pipeline
+from fxc.compiler.serialize import load_program
 from fxc.passes.dead_code import DeadCode
 from tests.passes.checks import Fn, canonical
 
@@ -68,6 +71,21 @@ def test_an_exact_pass_may_not_move_a_bit():
     run_pipeline(_program(), (Nudge(factor=1.0),), (Verify(),))
     with pytest.raises(PassError, match=r"nudge\{factor=1.0000002\} promised exact"):
         run_pipeline(_program(), (Nudge(factor=1.0000002),), (Verify(),))
+
+
+def test_a_broken_promise_names_the_layer_and_leaves_a_reproducer(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    step = Nudge(factor=1.5)
+    with pytest.raises(PassError) as error:
+        run_pipeline(_program(), (step,), (Verify(),))
+    assert "relu" in error.value.where
+    (folder,) = tmp_path.glob("fxc-reproducer-*")
+    assert str(folder) in error.value.fix
+    assert (folder / "pass.txt").read_text() == step.text() + "\n"
+    inputs = load_file(folder / "inputs.safetensors")
+    again = load_program(folder / "program")
+    with pytest.raises(PassError, match="promised exact"):
+        run_pipeline(again, (step,), (Verify(inputs=(inputs["0"],)),))
 
 
 def test_a_close_pass_has_its_tolerance():

@@ -18,6 +18,7 @@ from tests.models.images import images
 from tests.models.zoo import build
 
 TARGETS = ("cpu-int8", "ort-int8")
+CALIBRATION = 32
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def measure(name: str, resolution: int) -> Row:
 
 
 def _compiled(program: Program, target: str, resolution: int) -> Artifact:
-    return fxc.compile(program, target, calibration_data=[images(8, resolution, seed=1)])
+    return fxc.compile(program, target, calibration_data=[images(CALIBRATION, resolution, seed=1)])
 
 
 def _target_row(artifact: Artifact, reference: torch.Tensor, x: torch.Tensor) -> TargetRow:

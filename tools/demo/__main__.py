@@ -153,9 +153,10 @@ def main(arguments: list[str] | None = None) -> int:
     except FxcError as error:
         Console(stderr=True).print(f"[bold red]error:[/] {error}")
         return 1
+    runtime = artifacts[outcomes[0].target].runner().describe.split(",")[0]
     about = (
-        f"{processor()}, {threads()} threads, {artifacts[outcomes[0].target].runner().describe.split(',')[0]}; latencies are medians of "
-        f"{plan.rounds} interleaved rounds, one image at a time, the precision hint in the row's name."
+        f"{processor()}, {threads()} threads, {runtime}. Latencies: medians of {plan.rounds} interleaved rounds, one image "
+        f"at a time, at the precision hint in the row's name; this machine's default is {measure.precision_hints()[-1]}."
     )
     write(outcomes, artifacts, options.output, about)
     console.print(table(outcomes, about))
