@@ -28,7 +28,10 @@ from fxc.compiler.quant import OBSERVERS, Observer, QuantSpec
 
 @dataclass(frozen=True)
 class LayerConfig:
-    """Overrides for the layers that one pattern names; ``None`` leaves the target's choice."""
+    """Overrides for the layers that one pattern names; ``None`` leaves the target's choice.
+
+    A percentile without an observer means ``observer="percentile"``.
+    """
 
     keep_float: bool | None = None
     observer: Observer | None = None
@@ -41,6 +44,9 @@ class LayerConfig:
             )
         if self.percentile is not None and not 50.0 < self.percentile <= 100.0:
             raise UsageError(f"percentile must lie in (50, 100], got {self.percentile}")
+        if self.percentile is not None and self.observer is None:
+            # Said here, where nothing is merged yet: else another place's observer would make this percentile void.
+            object.__setattr__(self, "observer", "percentile")
 
 
 @dataclass(frozen=True)
@@ -60,7 +66,7 @@ class QuantConfig:
     layers: Mapping[str, LayerConfig] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        LayerConfig(observer=self.observer, percentile=self.percentile)
+        object.__setattr__(self, "observer", LayerConfig(None, self.observer, self.percentile).observer)
         if isinstance(self.keep_float, str) or not all(isinstance(p, str) for p in self.keep_float):
             raise UsageError("keep_float takes a list of layer patterns", fix='keep_float=["classifier.*"]')
 
@@ -132,12 +138,11 @@ class QuantConfig:
 
 
 def tuned(spec: QuantSpec, layer: LayerConfig) -> QuantSpec:
-    """``spec`` with the observer that the user asked for; fixed ranges stay. A percentile alone asks for its observer."""
+    """``spec`` with the observer that the user asked for; fixed ranges stay."""
     if spec.fixed is not None:
         return spec
-    observer = layer.observer or ("percentile" if layer.percentile is not None else None)
-    if observer is not None:
-        spec = replace(spec, observer=observer)
+    if layer.observer is not None:
+        spec = replace(spec, observer=layer.observer)
     if layer.percentile is not None:
         spec = replace(spec, percentile=layer.percentile)
     return spec

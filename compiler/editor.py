@@ -46,7 +46,9 @@ class Editor:
 
     @contextmanager
     def after(self, node: fx.Node) -> Iterator[None]:
-        """Insert new nodes directly after ``node``."""
+        """Insert new nodes directly after ``node``; after an input, behind the last of the inputs."""
+        while node.op == "placeholder" and node.next.op == "placeholder":
+            node = node.next
         with self.graph.inserting_after(node):
             yield
 

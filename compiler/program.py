@@ -40,6 +40,8 @@ class InputSpec:
         return self.dtype == "constant"
 
     def __str__(self) -> str:
+        if self.is_constant:
+            return f"{self.name} = {self.value!r}"
         return f"{self.name}: {self.dtype}[{', '.join(map(str, self.shape))}]"
 
 
@@ -186,13 +188,20 @@ class Program:
         positional, names = self.in_spec.child(0).num_children, list(self.in_spec.child(1).context)
         what = f"{self.name} takes {len(self.inputs)} input(s), got {given}"
         if given == len(self.inputs):
-            what = f"{self.name} takes {given} input(s), got them in another structure than it was captured with"
+            what = (
+                f"{self.name} takes {given} input(s), got them in another structure than it was captured with"
+            )
         by_name = f" and {', '.join(names)} by keyword" if names else ""
         return InputError(
             what,
             why="inputs: " + "; ".join(map(str, self.inputs)),
             fix=f"call it as it was captured: {positional} positional argument(s){by_name}",
         )
+
+    def first_rows(self, flat: tuple[Tensor, ...], count: int) -> tuple[Tensor, ...]:
+        """Flat inputs cut to ``count`` samples; inputs without a dynamic leading axis are left whole."""
+        cut = (bool(spec.shape) and isinstance(spec.shape[0], str) for spec in self.tensor_inputs)
+        return tuple(x[:count] if short else x for short, x in zip(cut, flat))
 
     def unflatten(self, outputs: tuple[Any, ...]) -> Any:
         """The model's own output structure around flat outputs."""

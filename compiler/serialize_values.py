@@ -180,7 +180,7 @@ def decode_shape(value: Sequence[Any], *, expressions: bool = False) -> tuple[in
 def encode_tree(spec: pytree.TreeSpec) -> Any:
     """The structure of arguments or results as JSON: leaves ``"*"``, containers as objects with one key.
 
-    A named tuple is kept as a tuple and a registered dict-like class as a dict, because a file must not name classes.
+    A named tuple, torch's own (``torch.topk``) included, is kept as a tuple and a registered dict-like class as a dict, because a file must not name classes.
 
     Raises:
         ArtifactError: a container that has no such form, or dict keys other than text and integers.
@@ -191,7 +191,7 @@ def encode_tree(spec: pytree.TreeSpec) -> Any:
     kind, context = spec.type, spec.context
     if kind is list:
         return {"list": children}
-    if kind in (tuple, namedtuple):
+    if kind is namedtuple or (isinstance(kind, type) and issubclass(kind, tuple)):
         return {"tuple": children}
     keys = _dict_keys(kind, context)
     if keys is not None and len(keys) == len(children):

@@ -44,7 +44,17 @@ SCHEME = QuantScheme(
     name="openvino-u8i8",
     rules=(
         OpRule(_CONVOLUTIONS, "mac", inputs=U8, weight=I8_WEIGHT, bias="int32", fuses=_ACTIVATIONS),
-        OpRule(("linear",), "mac", inputs=U8, weight=I8_WEIGHT, bias="int32", fuses=_ACTIVATIONS, max_rank=2),
+        # Quantized, a linear over one vector comes out of the plugin as a matrix of one row.
+        OpRule(
+            ("linear",),
+            "mac",
+            inputs=U8,
+            weight=I8_WEIGHT,
+            bias="int32",
+            fuses=_ACTIVATIONS,
+            min_rank=2,
+            max_rank=2,
+        ),
         # u8 with a zero point costs a matrix product a kernel of its own; symmetric i8 does not. Only what comes out
         # of a GELU is one-sided enough to be worth it. A transformer's residual sum stays float: quantized it loses 15 dB.
         OpRule(
@@ -66,6 +76,7 @@ SCHEME = QuantScheme(
     ),
     fixed_output={"sigmoid": (0.0, 1.0), "hardsigmoid": (0.0, 1.0), "softmax": (0.0, 1.0)},
     keep_float={
+        "linear": "OpenVINO's integer product of a single vector returns another shape",
         "mul": "OpenVINO runs an elementwise product faster in float than between requantizations",
         "layer_norm": "normalization is computed in float; its output is requantized by the layer that reads it",
         "group_norm": "normalization is computed in float; its output is requantized by the layer that reads it",

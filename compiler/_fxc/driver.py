@@ -24,6 +24,7 @@ from fxc.compiler.files import write_error
 from fxc.compiler.passbase import Pass
 from fxc.compiler.pipeline import run_pipeline
 from fxc.compiler.program import Program
+from fxc.compiler.serialize_values import encode_tree
 from fxc.compiler.target import Target
 from fxc.passes.pipelines import canonical, optimize, simplify
 from fxc.passes.quantize.annotate import Annotate
@@ -97,6 +98,8 @@ def _compiled(
     with stages("capture"):
         program = source = _captured(model, request)
         refuse(unsound(program), request.target)
+        # A result whose structure no bundle can hold is refused now, not when the bundle is written.
+        encode_tree(program.out_spec)
     watch.begin(program)
     with stages("canonicalize"):
         program = trainable = watch.run(program, canonical())
@@ -256,7 +259,7 @@ def _data(program: Program, request: Request) -> Data:
         data = iter(made)
     first, rest = _peel(data)
     flat = next(batches(program, [first]))
-    samples = tuple(x[:PROOF_SAMPLES] if program.dynamic else x for x in flat)
+    samples = program.first_rows(flat, PROOF_SAMPLES)
     return Data(samples, rest, source, given)
 
 

@@ -84,5 +84,5 @@ def golden_intermediates(program: Program, inputs: tuple[Tensor, ...], count: in
     """
     codes = [n for n in program.graph.nodes if n.op == "call_function" and n.target is QUANTIZE_TENSOR]
     chosen = {codes[i * (len(codes) - 1) // max(count - 1, 1)].name for i in range(count)} if codes else set()
-    values = record(program, chosen, tuple(x[:1] if program.dynamic else x for x in inputs))
+    values = record(program, chosen, program.first_rows(inputs, 1))
     return {label_of(n): values[n.name].contiguous() for n in codes if n.name in chosen}

@@ -176,9 +176,9 @@ def _warnings(done: Finished) -> list[dict[str, Any]]:
         if p.graph_db is None:
             text = f"output {p.name} of the float model is zero or not finite on the samples: its accuracy cannot be judged"
             notes.append({"kind": "warning", "text": text, "layer": p.name, "by": "check"})
-        text = _loss(p, done.request.target.precision)
-        if text is not None:
-            notes.append({"kind": "warning", "text": text, "layer": p.name, "by": "run"})
+        loss = _loss(p, done.request.target.precision)
+        if loss is not None:
+            notes.append({"kind": "warning", "text": loss, "layer": p.name, "by": "run"})
     return notes
 
 

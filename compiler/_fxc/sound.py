@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ def unsound(program: Program) -> list[Violation]:
     return [*_other_dtypes(parameters), *_not_numbers(parameters)]
 
 
-def _other_dtypes(parameters: dict[str, Tensor]) -> Iterator[Violation]:
+def _other_dtypes(parameters: Mapping[str, Tensor]) -> Iterator[Violation]:
     for name, tensor in parameters.items():
         if tensor.is_floating_point() and tensor.dtype != torch.float32:
             dtype = str(tensor.dtype).removeprefix("torch.")
@@ -30,7 +30,7 @@ def _other_dtypes(parameters: dict[str, Tensor]) -> Iterator[Violation]:
             )
 
 
-def _not_numbers(parameters: dict[str, Tensor]) -> Iterator[Violation]:
+def _not_numbers(parameters: Mapping[str, Tensor]) -> Iterator[Violation]:
     for name, tensor in parameters.items():
         if not bool(tensor.detach().isfinite().all()):
             fix = "load a checkpoint whose training did not diverge"

@@ -64,7 +64,8 @@ def export_model(model: nn.Module, example: Example, dynamic_batch: bool | None)
                 why="dynamic_batch=True was asked for",
                 fix="leave dynamic_batch out to capture with the example's batch size",
             )
-        text = f"captured with a fixed batch of {example.batch()}: {reason}"
+        fixed = "fixed shapes" if example.batch() is None else f"a fixed batch of {example.batch()}"
+        text = f"captured with {fixed}: {reason}"
         exported = export_static(model, example)
         return replace(exported, notes=(*exported.notes, Note("warning", text, by="capture")))
 

@@ -244,7 +244,7 @@ class _Walk:
 
     def _fixed(self, node: fx.Node, spec: QuantSpec) -> QuantSpec:
         bounds = self.scheme.fixed_output.get(op_name(node))
-        if bounds is None or spec.symmetric:
+        if bounds is None or spec.symmetric or spec.scale_kind == "pow2":
             return spec
         scale = (bounds[1] - bounds[0]) / (spec.qmax - spec.qmin)
         return spec.but(fixed=(scale, round(spec.qmin - bounds[0] / scale)))

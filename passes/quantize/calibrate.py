@@ -10,7 +10,7 @@ from torch import Tensor, fx
 
 from fxc.compiler.errors import CalibrationError, FxcError
 from fxc.compiler.origin import where
-from fxc.compiler.program import Program
+from fxc.compiler.program import Program, check_inputs
 from fxc.passes.quantize.annotation import quantizers
 from fxc.passes.quantize.observers import HISTOGRAM_OBSERVERS
 from fxc.passes.quantize.statistics import Statistics, TensorStats
@@ -32,7 +32,8 @@ def calibrate(
 
     Args:
         program: annotated (:class:`fxc.passes.quantize.annotate.Annotate`); still computes in float.
-        data: batches: a tensor, a tuple of positional or a dict of keyword arguments each.
+        data: batches: a tensor, a tuple of positional or a dict of keyword arguments each; or one tensor per tensor
+            input, in the order of ``program.tensor_inputs``.
         source: words for the report.
         progress: called with the number of samples done.
 
@@ -114,7 +115,10 @@ def _flat(program: Program, item: Any, index: int) -> tuple[Tensor, ...]:
             fix="give the model's inputs only, without labels: (image for image, label in loader)",
         )
     try:
-        if isinstance(item, Mapping):
+        if _is_flat(program, item):
+            check_inputs(program.name, program.tensor_inputs, list(item))
+            flat = tuple(item)
+        elif isinstance(item, Mapping):
             flat = program.flatten((), item)
         else:
             flat = program.flatten(tuple(item) if isinstance(item, (tuple, list)) else (item,))
@@ -128,8 +132,21 @@ def _flat(program: Program, item: Any, index: int) -> tuple[Tensor, ...]:
     return tuple(tensor.detach() for tensor in flat)
 
 
+def _is_flat(program: Program, item: Any) -> bool:
+    """One tensor per tensor input: enough for a model with nested, keyword or constant arguments too."""
+    return (
+        isinstance(item, (tuple, list))
+        and len(item) == len(program.tensor_inputs)
+        and all(isinstance(value, Tensor) for value in item)
+    )
+
+
 def _size(program: Program, flat: tuple[Tensor, ...]) -> int:
-    return flat[0].shape[0] if flat and flat[0].dim() else 1
+    """Samples in a call: the dynamic axis if there is one (an input beside it may have another length)."""
+    free = [
+        x for spec, x in zip(program.tensor_inputs, flat) if spec.shape and isinstance(spec.shape[0], str)
+    ]
+    return next((x.shape[0] for x in (*free, *flat) if x.dim()), 1)
 
 
 def _check_finite(program: Program, statistics: Statistics) -> None:

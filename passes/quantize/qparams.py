@@ -71,10 +71,12 @@ def weight_scales(weight: Tensor, spec: QuantSpec) -> Tensor:
     scale = (magnitude.double() / spec.qmax).to(torch.float32)
     dead = magnitude == 0
     fallback = scale.max() if float(magnitude.max()) > 0 else torch.tensor(1.0)
-    scale = torch.where(dead, fallback, scale).clamp_min(SMALLEST_SCALE)
-    if spec.scale_kind == "pow2":
-        scale = torch.exp2(torch.ceil(torch.log2(scale)))
-    return scale
+    return rounded_up(torch.where(dead, fallback, scale).clamp_min(SMALLEST_SCALE), spec)
+
+
+def rounded_up(scales: Tensor, spec: QuantSpec) -> Tensor:
+    """``scales``, or the next powers of two where ``spec`` asks for them; float32."""
+    return torch.exp2(torch.ceil(torch.log2(scales))) if spec.scale_kind == "pow2" else scales
 
 
 def channel_maxima(weight: Tensor, spec: QuantSpec) -> Tensor:

@@ -44,7 +44,7 @@ class Histogram:
         """Count the values of ``x`` (float, any shape)."""
         while largest > self.limit:
             self._double()
-        index = (x.detach().reshape(-1) + self.limit).mul_(BINS / (2 * self.limit)).to(torch.int32)
+        index = (x.detach().reshape(-1) * (BINS / (2 * self.limit))).add_(BINS / 2).to(torch.int32)
         self.counts += torch.bincount(index.clamp_(0, BINS - 1), minlength=BINS).numpy()
         zeros = int(x.numel() - torch.count_nonzero(x))
         self.counts[BINS // 2] -= zeros

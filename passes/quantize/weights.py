@@ -13,7 +13,7 @@ from fxc.compiler.macs import TRANSPOSED
 from fxc.compiler.origin import label_of, where
 from fxc.compiler.qdq import DEQUANTIZE_CHANNEL, DEQUANTIZE_TENSOR, QUANTIZE_CHANNEL, QUANTIZE_TENSOR
 from fxc.compiler.quant import QuantSpec
-from fxc.passes.quantize.qparams import SMALLEST_SCALE, QParams, channel_maxima, weight_scales
+from fxc.passes.quantize.qparams import SMALLEST_SCALE, QParams, channel_maxima, rounded_up, weight_scales
 
 _BIAS_LIMIT = float(2**30)
 """Largest magnitude of an int32 bias code: half the range stays free for the accumulator."""
@@ -42,6 +42,7 @@ def quantize_weight(weight: Tensor, spec: QuantSpec, least: Tensor | None = None
         # A channel without weights is its bias alone: the scale is free, so it gives the bias 15 bits.
         alone = (least > 0) & (channel_maxima(weight, spec) == 0)
         scales = torch.where(alone, (least * _ALONE).to(torch.float32).clamp_min(SMALLEST_SCALE), scales)
+        scales = rounded_up(scales, spec)
     dtype = getattr(torch, spec.dtype)
     if spec.axis is None:
         codes = QUANTIZE_TENSOR(weight, float(scales), 0, spec.qmin, spec.qmax, dtype)

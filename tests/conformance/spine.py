@@ -19,6 +19,8 @@ from tests.models.zoo import build
 
 TARGETS = ("cpu-int8", "ort-int8")
 CALIBRATION = 32
+HELD_OUT = 16
+"""On four images the detector's decibels move by 2 either way from image to image; on sixteen by a few tenths."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ def measure(name: str, resolution: int) -> Row:
     """Capture once, compile for both int8 targets, and compare with the eager module on held-out images."""
     model, x = build(name, resolution=resolution)
     program = fxc.capture(model, (x,), name=name)
-    held_out = images(4, resolution, seed=2)
+    held_out = images(HELD_OUT, resolution, seed=2)
     with torch.no_grad():
         reference = model(held_out)
     optimized = prepare(program, Request(target=fxc.targets()[1]), Stages(None))(held_out)

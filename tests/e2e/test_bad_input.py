@@ -66,6 +66,11 @@ class NoFake(nn.Module):
         return torch.ops.fxc_e2e.unknown(x)
 
 
+class Random(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x + torch.randn_like(x)
+
+
 class Branch(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if x.sum() > 0:
@@ -106,6 +111,7 @@ def operators() -> Iterator[None]:
         ),
         (Custom, LegalityError, ("twist", "test_bad_input.py:", "no lowering")),
         (Number, LegalityError, ("item", "test_bad_input.py:", "x.max().item()")),
+        (Random, LegalityError, ("randn_like", "no lowering")),
         (
             NoFake,
             CaptureError,

@@ -115,6 +115,40 @@ def test_every_kind_of_calibration_data() -> None:
         assert (artifact.path / "model.onnx").read_bytes() == (wanted.path / "model.onnx").read_bytes()
 
 
+class Structured(torch.nn.Module):
+    """Nested, keyword and constant arguments."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 4, 3)
+
+    def forward(self, pair: list[Any], count: int, *, gain: torch.Tensor, flip: bool = False) -> Any:
+        y = (self.conv(pair[0]) + self.conv(pair[1]["x"])) * gain * count
+        return -y if flip else y
+
+
+def test_structured_arguments_with_and_without_data() -> None:
+    model, gain = Structured().eval(), torch.full((1, 4, 1, 1), 0.5)
+    args, named = ([X[0], {"x": X[0] + 1}], 3), {"gain": gain.expand(4, 4, 1, 1).clone(), "flip": True}
+    words: dict[str, Any] = {"example_inputs": args, "example_kwargs": named}
+    wanted = model(*args, **named).detach()
+    flat = (X[0], X[0] + 1, named["gain"])
+    for data in (None, [flat]):
+        answer = fxc.compile(model, "ort-int8", calibration_data=data, **words)(*args, **named)
+        assert float((answer - wanted).norm() / wanted.norm()) < 0.1
+    artifact = fxc.compile(model, "ort-fp32", **words)
+    with pytest.raises(fxc.FxcError, match="argument flip was fixed to True at capture, got False"):
+        artifact(*args, **{**named, "flip": False})
+    with pytest.raises(fxc.FxcError, match="argument count was fixed to 3"):
+        artifact(args[0], gain, **named)
+
+
+def test_an_input_that_no_batch_norm_sees() -> None:
+    report = compiled("multi_io", calibration_data=None).report
+    assert "1 batch norms" in report["calibration"]["said"]
+    assert all(row["file_db"] > 15 for row in report["accuracy"]["outputs"])
+
+
 def test_without_data_the_report_says_where_ranges_come_from() -> None:
     said = compiled("conv_chain", calibration_data=None).report["calibration"]["said"]
     assert "images synthesised" in said

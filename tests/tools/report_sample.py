@@ -74,7 +74,12 @@ def sample_report(layers: int = 9) -> dict[str, Any]:
             "by_implementation": {"Convolution brgconv_avx512_I8": 13, "FullyConnected brgemm_avx512_F32": 1},
             "float_layers": ["layer7.conv"],
         },
-        "size": {"float_weights_bytes": 41637672, "file_bytes": 10519000, "files": ["model.onnx"]},
+        "size": {
+            "float_weights_bytes": 41637672,
+            "model_bytes": 10519000,
+            "ratio": 0.2526,
+            "files": ["model.onnx"],
+        },
         "tools": {"torch": "2.15.0", "onnx": "1.19.0", "openvino": "2026.1"},
     }
 

@@ -15,7 +15,7 @@ TABLE = Path(__file__).with_name("spine.md")
 LIMIT = 900
 HEADER = """# Fourteen models end to end
 
-Livened random weights, 224x224, calibrated on 32 images, judged on 4 others. *dB* is the SQNR of the outputs against
+Livened random weights, 224x224, calibrated on 32 images, judged on 16 others. *dB* is the SQNR of the outputs against
 the eager float module: of the quantized graph in PyTorch, then of the emitted file in its runtime. *MACs* is the share of
 conv, linear and matmul multiply-accumulates that the runtime itself reports as integer kernels. *layers* counts the
 quantized tensors compared one by one in ONNX Runtime on the graph's own inputs, with the largest difference in codes and

@@ -113,7 +113,7 @@ def _kernels_tile(report: Report) -> Markup:
 
 def _size_tile(report: Report) -> Markup:
     sizes = report["size"]
-    before, after = sizes.get("float_weights_bytes"), sizes.get("file_bytes")
+    before, after = sizes.get("float_weights_bytes"), sizes.get("model_bytes")
     if after is None:
         return _tile(
             "Float weights",
