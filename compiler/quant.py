@@ -115,6 +115,8 @@ class QuantScheme:
         fixed_output: operator name to ``(low, high)`` of its known output range.
         keep_float: operator name to the reason why it stays in float on this target.
         share_ratio: a shared scale is split where the branches' ranges differ by more than this factor.
+        mix_signs: whether non-negative and signed branches may share one scale. Where a runtime drops a ReLU only if the
+            quantizer behind it has its zero at the lowest code, they may not.
     """
 
     name: str
@@ -122,6 +124,7 @@ class QuantScheme:
     fixed_output: dict[str, tuple[float, float]] = field(default_factory=dict)
     keep_float: dict[str, str] = field(default_factory=dict)
     share_ratio: float = 4.0
+    mix_signs: bool = True
 
     def text(self) -> str:
         """The name, for a pass's text form."""

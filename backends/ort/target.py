@@ -61,6 +61,7 @@ SCHEME = QuantScheme(
         "softmax": "softmax is computed in float",
         "upsample_bilinear2d": "ONNX Runtime interpolates in float",
     },
+    mix_signs=False,
 )
 """Quantization habits of ONNX Runtime's CPU provider."""
 

@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,27 +18,24 @@ from fxc.compiler.artifact import Artifact, Golden, build_artifact
 from fxc.compiler.backend import Emitted, Kernel, Violation
 from fxc.compiler.capture import capture
 from fxc.compiler.config import QuantConfig
-from fxc.compiler.errors import ArtifactError, CalibrationError, FxcError, LegalityError, UsageError
+from fxc.compiler.errors import ArtifactError, LegalityError, UsageError
 from fxc.compiler.files import write_error
 from fxc.compiler.passbase import Pass
 from fxc.compiler.pipeline import run_pipeline
 from fxc.compiler.program import Program
 from fxc.compiler.serialize_values import encode_tree
 from fxc.compiler.target import Target
+from fxc.data import Data, gather
 from fxc.passes.pipelines import canonical, optimize, simplify
 from fxc.passes.quantize.annotate import Annotate
-from fxc.passes.quantize.calibrate import batches, calibrate
+from fxc.passes.quantize.calibrate import calibrate
 from fxc.passes.quantize.insert import InsertQDQ
 from fxc.passes.quantize.statistics import Statistics
-from fxc.passes.quantize.synthesize import synthesize
 from fxc.proof import OutputProof, compare_outputs, golden_intermediates
 from fxc.report import build_report
 from fxc.sound import unsound
 from fxc.stages import Stages
 from fxc.watch import Watch
-
-PROOF_SAMPLES = 4
-"""Samples on which the float program, the quantized graph and the emitted file are compared."""
 
 
 @dataclass(frozen=True)
@@ -59,23 +55,6 @@ class Request:
     skip: tuple[str, ...] = ()
     trust: bool = False
     preprocessing: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass
-class Data:
-    """Calibration data and the few samples that proofs use.
-
-    Attributes:
-        samples: flat inputs, at most :data:`PROOF_SAMPLES` rows each.
-        rest: all batches, the peeled first one included.
-        source: where the data comes from, in words.
-        given: whether the user gave it.
-    """
-
-    samples: tuple[Tensor, ...]
-    rest: Iterable[Any]
-    source: str
-    given: bool
 
 
 def compile_request(model: Any, request: Request, stages: Stages) -> Artifact:
@@ -110,7 +89,7 @@ def _compiled(
         refuse(room.check(program, request.target), request.target)
     with stages("synthesize"):
         # Batch norms tell what images look like, and only the program before optimization still has them.
-        data = _data(trainable, request)
+        data = gather(trainable, request.calibration_data, quantized=request.target.quantized)
     quantized, statistics = _quantize(program, request, data, watch, stages)
     with stages("check"):
         graphs = program.run_flat(*data.samples), quantized.run_flat(*data.samples)
@@ -248,64 +227,6 @@ def _without(passes: tuple[Pass, ...], skip: tuple[str, ...]) -> tuple[Pass, ...
     return tuple(p for p in passes if p.name not in skip)
 
 
-def _data(program: Program, request: Request) -> Data:
-    given = request.calibration_data is not None
-    if not given and not request.target.quantized:
-        return Data(program.example_inputs, (), "the example inputs", False)
-    if given:
-        data, source = _iterate(request.calibration_data), "calibration data"
-    else:
-        made, source = synthesize(program)
-        data = iter(made)
-    first, rest = _peel(data)
-    flat = next(batches(program, [first]))
-    samples = program.first_rows(flat, PROOF_SAMPLES)
-    return Data(samples, rest, source, given)
-
-
-def _iterate(data: Any) -> Iterator[Any]:
-    """The batches of whatever a user calls calibration data; one tensor or one dictionary is one batch.
-
-    Raises:
-        CalibrationError: nothing to iterate over, or the user's own code failed, with the batch it failed at.
-    """
-    if isinstance(data, (Tensor, Mapping)):
-        data = (data,)
-    if isinstance(data, (str, bytes, Path)) or not isinstance(data, Iterable) or hasattr(data, "__array__"):
-        raise CalibrationError(
-            f"calibration_data takes an iterable of batches, got {type(data).__name__}",
-            fix="pass a DataLoader or a list of tensors; of files and folders, fxc compile --calibration-data reads them",
-        )
-    return _guarded(data)
-
-
-def _guarded(data: Iterable[Any]) -> Iterator[Any]:
-    number = 0
-    try:
-        for item in data:
-            yield item
-            number += 1
-    except FxcError:
-        raise
-    except Exception as error:
-        raise CalibrationError(
-            f"the calibration data failed: {type(error).__name__}: {error}",
-            where=f"calibration batch {number}",
-            why="iterating over it raised this error",
-        ) from error
-
-
-def _peel(data: Iterator[Any]) -> tuple[Any, Iterable[Any]]:
-    try:
-        first = next(data)
-    except StopIteration:
-        raise CalibrationError(
-            "the calibration data is empty",
-            fix="20 to 100 typical inputs are enough; a consumed iterator is empty too",
-        ) from None
-    return first, chain([first], data)
-
-
 def _quantize(
     program: Program, request: Request, data: Data, watch: Watch, stages: Stages
 ) -> tuple[Program, Statistics | None]:
@@ -317,7 +238,7 @@ def _quantize(
     with stages("calibrate") as progress, torch.no_grad():
         statistics = calibrate(annotated, data.rest, source=data.source, progress=progress)
     with stages("quantize"):
-        insert = InsertQDQ(share_ratio=scheme.share_ratio, statistics=statistics)
+        insert = InsertQDQ(scheme.share_ratio, scheme.mix_signs, statistics)
         return watch.run(annotated, (insert,)), statistics
 
 

@@ -105,7 +105,8 @@ def kernel_summary(kernels: list[Kernel], program: Program, tensors: Any) -> dic
         "integer": sum(k.integer for k in kernels),
         "float": sum(not k.integer for k in kernels),
         "macs": total,
-        "mac_coverage": covered / total if total else None,
+        # A runtime that fused everything into something of its own reports no kernel: then nothing can be said.
+        "mac_coverage": covered / total if total and kernels else None,
         "by_implementation": dict(sorted(Counter(f"{k.op} {k.implementation}" for k in kernels).items())),
         "float_layers": sorted(label for label in work if label not in integer),
     }

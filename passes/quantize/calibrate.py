@@ -46,7 +46,7 @@ def calibrate(
     with torch.no_grad():
         for flat in batches(program, data):
             watcher.run(*flat, enable_io_processing=False)
-            done += _size(program, flat)
+            done += count_samples(program, flat)
             if progress is not None:
                 progress(done, None)
     if done == 0:
@@ -141,7 +141,7 @@ def _is_flat(program: Program, item: Any) -> bool:
     )
 
 
-def _size(program: Program, flat: tuple[Tensor, ...]) -> int:
+def count_samples(program: Program, flat: tuple[Tensor, ...]) -> int:
     """Samples in a call: the dynamic axis if there is one (an input beside it may have another length)."""
     free = [
         x for spec, x in zip(program.tensor_inputs, flat) if spec.shape and isinstance(spec.shape[0], str)

@@ -30,7 +30,8 @@ class InsertQDQ(Pass):
     """Write an annotated program's quantization into its graph.
 
     Options:
-        share_ratio: operands of a concat keep scales of their own where their ranges differ by more than this.
+        share_ratio: operands of a concat keep scales of their own where their ranges differ by more than this,
+        mix_signs: or, unless this is set, where some are non-negative and others signed.
     """
 
     name: ClassVar[str] = "insert_qdq"
@@ -39,6 +40,7 @@ class InsertQDQ(Pass):
     ensures: ClassVar[frozenset[str]] = frozenset({"quantized"})
     destroys: ClassVar[frozenset[str]] = frozenset({"annotated"})
     share_ratio: float = 4.0
+    mix_signs: bool = True
     statistics: Statistics = field(default_factory=Statistics, compare=False)
 
     def apply(self, program: Program) -> PassResult:
@@ -48,7 +50,7 @@ class InsertQDQ(Pass):
             CalibrationError: a tensor that must be quantized has no statistics.
         """
         editor = Editor(program, self.name)
-        ranges = _Ranges(self.statistics, self.share_ratio)
+        ranges = _Ranges(self.statistics, self.share_ratio, self.mix_signs)
         ranges.share(editor)
         insert = _Insert(editor, ranges)
         for node in list(editor.graph.nodes):
@@ -61,8 +63,8 @@ class InsertQDQ(Pass):
 class _Ranges:
     """Statistics of each quantizer, after deciding which concats share."""
 
-    def __init__(self, statistics: Statistics, ratio: float):
-        self.statistics, self.ratio = statistics, ratio
+    def __init__(self, statistics: Statistics, ratio: float, mix_signs: bool):
+        self.statistics, self.ratio, self.mix_signs = statistics, ratio, mix_signs
         self.parent: dict[Quantizer, Quantizer] = {}
         self.known: dict[Quantizer, TensorStats] = {}
         self.members: dict[Quantizer, list[Quantizer]] = {}
@@ -102,15 +104,10 @@ class _Ranges:
 
     def _share_one(self, editor: Editor, node: fx.Node, annotation: NodeQuant, output: Quantizer) -> None:
         members = [*annotation.inputs.values(), output]
-        if any(m.spec.fixed for m in members):
-            editor.note("operands keep their own scales: one has a fixed range", node=node)
-            return
         group = [g for root in dict.fromkeys(map(self.root, members)) for g in self._members(root)]
-        # Each tensor's own range counts, not what earlier concats made of it; a tensor of zeros suits any scale.
-        sizes = [size for g in group if (size := _span(self._merged(g.tensors))) > 0.0]
-        if sizes and max(sizes) > self.ratio * min(sizes):
-            text = f"operands keep their own scales: ranges differ by {max(sizes) / min(sizes):.1f}x"
-            editor.note(text, node=node)
+        apart = self._apart(members, group)
+        if apart is not None:
+            editor.note(f"operands keep their own scales: {apart}", node=node)
             return
         top = self.root(output)
         for root in dict.fromkeys(map(self.root, members)):
@@ -118,6 +115,19 @@ class _Ranges:
                 self.known[top] = self.stats(root).merged(self.stats(top))
                 self.parent[root] = top
         self.members[top] = group
+
+    def _apart(self, members: list[Quantizer], group: list[Quantizer]) -> str | None:
+        """Why these tensors must not share one scale, or ``None``."""
+        if any(m.spec.fixed for m in members):
+            return "one has a fixed range"
+        # Each tensor's own range counts, not what earlier concats made of it; a tensor of zeros suits any scale.
+        own = [stats for g in group if _span(stats := self._merged(g.tensors)) > 0.0]
+        sizes = [_span(stats) for stats in own]
+        if sizes and max(sizes) > self.ratio * min(sizes):
+            return f"ranges differ by {max(sizes) / min(sizes):.1f}x"
+        if not self.mix_signs and any(s.low >= 0.0 for s in own) and any(s.low < 0.0 for s in own):
+            return "some are non-negative, others signed"
+        return None
 
     def _members(self, root: Quantizer) -> list[Quantizer]:
         return self.members.get(root, [root])

@@ -288,3 +288,21 @@ def test_no_codes_are_spent_on_values_that_hardswish_makes_zero() -> None:
     )
     assert statistics.tensors[quantize.args[0].name].low < -10
     assert -quantize.args[2] * quantize.args[1] == pytest.approx(-3.0, abs=quantize.args[1])
+
+
+def test_a_relu_keeps_its_zero_at_the_lowest_code_where_the_runtime_needs_it() -> None:
+    class Mixed(Branches):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(torch.cat([torch.relu(self.a(x)), self.b(x)], 1))
+
+    program = run_pipeline(capture(Mixed(1.0).eval(), (images(1),)), (*optimize(), Annotate(SCHEME)))
+    statistics = calibrate(program, [images()])
+    zero_points = {}
+    for mix_signs in (True, False):
+        coded = run_pipeline(program, (InsertQDQ(mix_signs=mix_signs, statistics=statistics),))
+        relu = next(
+            n for n in coded.graph.nodes if n.target is QUANTIZE_TENSOR and label_of(n.args[0]) == "relu"
+        )
+        zero_points[mix_signs] = relu.args[2]
+    assert zero_points[True] > 0
+    assert zero_points[False] == 0
