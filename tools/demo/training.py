@@ -52,7 +52,7 @@ class DigitsNet(nn.Module):
     Wide and shallow: heavy enough for one image to take milliseconds in float, light enough to train five times.
     """
 
-    def __init__(self, widths: tuple[int, ...] = (96, 256, 512), blocks: tuple[int, ...] = (1, 2, 2)):
+    def __init__(self, widths: tuple[int, ...] = (128, 320, 640), blocks: tuple[int, ...] = (1, 2, 2)):
         super().__init__()
         self.stem = nn.Sequential(
             nn.Conv2d(1, widths[0], 3, 1, 1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU()
