@@ -22,7 +22,7 @@ from fxc.compiler.target import Limits
 
 WAYS_OUT = (
     "cut the graph before it (outputs=…), replace it in the model or by a substitution pass, "
-    "or add a lowering for it as an extension"
+    "or add a lowering for it to backends/onnx"
 )
 
 
