@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch._dispatch.python import enable_python_dispatcher
 from torch._dynamo.source import LocalSource, TensorProperty, TensorPropertySource
 from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
@@ -39,7 +40,8 @@ def fill_values(
     mode = FakeTensorMode(shape_env=ShapeEnv())
     waiting = iter([spec for spec in inputs if not spec.is_constant])
     symbols = {d: _symbol(mode, *place, sizes.get(d, 2)) for d, place in _dimensions(inputs).items()}
-    with torch.no_grad(), mode:
+    # As torch.export traces; some kernels would else ask for a symbolic size's number.
+    with torch.no_grad(), mode, enable_python_dispatcher():
         for node in graph.nodes:
             if node.op == "placeholder":
                 node.meta["val"] = _input(next(waiting), symbols)

@@ -112,7 +112,7 @@ def _difference(value: Any, wanted: Any) -> str | None:
         return None if type(value) is type(wanted) and value == wanted else f"{value!r} instead of {wanted!r}"
     if value.shape != wanted.shape or value.dtype != wanted.dtype:
         return f"{value.dtype}{list(value.shape)} instead of {wanted.dtype}{list(wanted.shape)}"
-    a, b = value.double().nan_to_num(), wanted.double().nan_to_num()
+    a, b = value.detach().double().nan_to_num(), wanted.detach().double().nan_to_num()
     error = float((a - b).norm() / b.norm().clamp_min(1e-30))
     if torch.equal(value.isnan(), wanted.isnan()) and (error <= _TOLERANCE or torch.equal(a, b)):
         return None
