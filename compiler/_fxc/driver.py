@@ -274,7 +274,11 @@ def _bundle(
     stages: Stages,
 ) -> Artifact:
     report = build_report(done)
-    timings = {"stages": dict(stages.seconds), "passes": done.watch.timer.seconds}
+    timings = {
+        "stages": dict(stages.seconds),
+        "passes": done.watch.timer.seconds,
+        "verify": done.watch.verify.seconds if done.watch.verify else 0.0,
+    }
     golden = Golden(
         inputs=done.data.samples,
         outputs=done.execution.outputs,

@@ -221,7 +221,7 @@ def test_unknown_passes_are_refused(workspace: Path, capsys: pytest.CaptureFixtu
         "--skip",
         "fold_batch_nrm",
     ]
-    assert "no optimization" in document(capsys, words, 1)["what"]
+    assert "no pass" in document(capsys, words, 1)["what"]
 
 
 def test_a_cut_graph_with_a_fixed_batch(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:

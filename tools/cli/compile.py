@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fxc.compiler.errors import UsageError
 from fxc.compiler.target import Target
 from fxc.tools.cli import options as o
 from fxc.tools.cli.folder import check_dump, check_output
@@ -143,9 +141,10 @@ def run_job(job: Job, report: Report) -> Done:
     """Load, capture, calibrate, compile and save."""
     report("load", 0, None)
     import fxc
+    from fxc.driver import check_skip
     from fxc.tools.cli.models import load_model
 
-    _check_skip(job.skip)
+    check_skip(job.skip)
     loaded = load_model(job.model, weights=job.weights, shapes=job.shapes, batch=job.batch)
     report("capture", 0, None)
     program = captured(loaded, job)
@@ -222,6 +221,7 @@ def summary(done: Done, path: Path) -> Result:
     }
     if done.data is not None:
         rows = [("calibration", done.data), *rows[1:]]
+    rows.append(("time", _time(done.artifact.timings)))
     head = f"{report['model']['name']} for {report['target']['name']} -> {path}"
     return Result(document, "\n".join([head, facts(rows), f"  {path / 'report.html'}"]))
 
@@ -247,6 +247,13 @@ def summary_rows(artifact: Artifact) -> list[tuple[str, object]]:
     return rows
 
 
+def _time(timings: dict[str, Any]) -> str | None:
+    total = sum((timings.get("stages") or {}).values())
+    if not total:
+        return None
+    return f"{total:.1f} s, {timings.get('verify', 0.0) / total:.0%} of it checking every pass's promise"
+
+
 def model_size(artifact: Artifact) -> dict[str, Any]:
     """Bytes of the emitted file(s), of the float weights, and their ratio."""
     known = artifact.report.get("size") or {}
@@ -265,16 +272,3 @@ def _accuracy(row: dict[str, Any]) -> str:
     graph_db = row.get("sqnr_graph_db", row.get("graph_db"))
     told = [f"{name} {db:.1f} dB" for name, db in (("file", file_db), ("graph", graph_db)) if db is not None]
     return f"{row['name']}: SQNR against float, {', '.join(told) or 'not measured'}"
-
-
-def _check_skip(skip: tuple[str, ...]) -> None:
-    from fxc.passes.pipelines import optimize
-
-    names = [p.name for p in optimize()]
-    for word in skip:
-        if word not in names:
-            near = difflib.get_close_matches(word, names, n=2)
-            raise UsageError(
-                f"--skip: there is no optimization {word!r}",
-                fix=f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(names)}",
-            )
