@@ -26,6 +26,19 @@ ROOMS = {
     "ort": "fxc.backends.ort",
 }
 
+PASSES = {
+    "canonicalize": "fxc.passes.canonicalize:Canonicalize",
+    "recompose": "fxc.passes.recompose:Recompose",
+    "remove_dropout": "fxc.passes.remove_dropout:RemoveDropout",
+    "constant_folding": "fxc.passes.constant_folding:ConstantFolding",
+    "cse": "fxc.passes.cse:CommonSubexpressions",
+    "dead_code": "fxc.passes.dead_code:DeadCode",
+    "fold_batch_norm": "fxc.passes.fold_batch_norm:FoldBatchNorm",
+    "scale_shift": "fxc.passes.scale_shift:ScaleShift",
+    "fuse_activation": "fxc.passes.fuse_activation:FuseActivation",
+    "substitute": "fxc.passes.substitute:Substitute",
+}
+
 
 def resolve(reference: str) -> Any:
     """The object that ``"module:name"`` names."""
@@ -55,6 +68,17 @@ def target(name: str) -> Target:
 def targets() -> tuple[Target, ...]:
     """Every target, in catalogue order. Imports no torch."""
     return tuple(target(name) for name in TARGETS)
+
+
+def pipeline(text: str) -> tuple[Any, ...]:
+    """Passes from their text form, ``"canonicalize{},fold_batch_norm{}"``.
+
+    Raises:
+        UsageError: unknown pass or option, or a syntax error with its position.
+    """
+    from fxc.compiler.passtext import parse_pipeline
+
+    return parse_pipeline(text, PASSES)
 
 
 @dataclass(frozen=True)
