@@ -4,6 +4,7 @@
 
 The arithmetic is that of ONNX ``QuantizeLinear`` / ``DequantizeLinear``: a true float32 division (not a product
 with a rounded reciprocal) and ties to the even integer.
+
 Overloads: ``tensor`` (one scale and zero point, literals in the graph) and ``channel`` (1-D scale and zero point
 along ``axis``). The operators exist once this module has been imported; :mod:`fxc.compiler.program` imports it.
 """

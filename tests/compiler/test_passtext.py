@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fxc.catalogue import PASSES
 from fxc.compiler.errors import UsageError
 from fxc.compiler.passbase import Pass, PassResult
 from fxc.compiler.passtext import parse_pipeline, pass_class
 from fxc.compiler.pipeline import pipeline_text
 from fxc.passes.dead_code import DeadCode
-from tests.passes.checks import CATALOGUE
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Options(Pass):
         return PassResult(program, modified=False)
 
 
-KNOWN = CATALOGUE | {"options": f"{__name__}:Options"}
+KNOWN = PASSES | {"options": f"{__name__}:Options"}
 words = st.text(max_size=8)
 
 
@@ -54,13 +54,13 @@ def test_every_pass_reads_back(step):
 
 
 def test_braces_may_be_left_out():
-    assert parse_pipeline("dead_code, cse{}", CATALOGUE) == parse_pipeline("dead_code{},cse{}", CATALOGUE)
+    assert parse_pipeline("dead_code, cse{}", PASSES) == parse_pipeline("dead_code{},cse{}", PASSES)
 
 
 def test_only_what_differs_from_the_default_is_written():
     assert Options(align=16, names=("a", "b c")).text() == 'options{align=16,names=[a,"b c"]}'
     assert pipeline_text(()) == ""
-    assert parse_pipeline("", CATALOGUE) == ()
+    assert parse_pipeline("", PASSES) == ()
 
 
 @pytest.mark.parametrize(
@@ -77,13 +77,13 @@ def test_only_what_differs_from_the_default_is_written():
 )
 def test_mistakes_are_named(text, said):
     with pytest.raises(UsageError) as raised:
-        parse_pipeline(text, CATALOGUE)
+        parse_pipeline(text, PASSES)
     assert any(word in str(raised.value) for word in said.split("|")), raised.value
 
 
 def test_an_unknown_pass_comes_with_the_nearest():
     with pytest.raises(UsageError) as raised:
-        pass_class("fold_batchnorm", CATALOGUE)
+        pass_class("fold_batchnorm", PASSES)
     assert "fold_batch_norm" in str(raised.value.fix)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from fxc.catalogue import PASSES
 from fxc.compiler.capture import capture
 from fxc.compiler.instruments import Verify
 from fxc.compiler.origin import label_of, origin_of
@@ -19,19 +20,6 @@ from fxc.compiler.pipeline import pipeline_text, run_pipeline
 from fxc.compiler.program import Program, output_node
 from fxc.compiler.text import structural_hash
 from fxc.passes.canonicalize import Canonicalize
-
-CATALOGUE = {
-    "canonicalize": "fxc.passes.canonicalize:Canonicalize",
-    "recompose": "fxc.passes.recompose:Recompose",
-    "remove_dropout": "fxc.passes.remove_dropout:RemoveDropout",
-    "constant_folding": "fxc.passes.constant_folding:ConstantFolding",
-    "cse": "fxc.passes.cse:CommonSubexpressions",
-    "dead_code": "fxc.passes.dead_code:DeadCode",
-    "fold_batch_norm": "fxc.passes.fold_batch_norm:FoldBatchNorm",
-    "scale_shift": "fxc.passes.scale_shift:ScaleShift",
-    "fuse_activation": "fxc.passes.fuse_activation:FuseActivation",
-    "substitute": "fxc.passes.substitute:Substitute",
-}
 
 
 class Fn(nn.Module):
@@ -79,7 +67,7 @@ def run(step: Pass, program: Program, *, changes: bool | None = True) -> Program
     if not modified:
         assert after.graph_module is program.graph_module
     assert not step.apply(after).modified, "a second run found something to do"
-    assert parse_pipeline(pipeline_text((step,)), CATALOGUE) == (step,)
+    assert parse_pipeline(pipeline_text((step,)), PASSES) == (step,)
     for node in after.graph.nodes:
         assert node.op == "output" or "val" in node.meta, node
         assert node.op == "output" or origin_of(node).label, node

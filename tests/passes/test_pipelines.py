@@ -15,7 +15,7 @@ from fxc.passes.fuse_activation import FuseActivation
 from fxc.passes.pipelines import canonical, optimize
 from fxc.passes.substitute import RULES, Substitute
 from tests.models.small import SMALL, build_small
-from tests.passes.checks import CATALOGUE, Fn, captured, operators, randomized
+from tests.passes.checks import PASSES, Fn, captured, operators, randomized
 
 
 def _checked(model, *inputs, passes=None):
@@ -54,7 +54,7 @@ def test_a_rewrite_does_not_fix_the_batch():
 
 def test_pipelines_print_and_parse():
     for pipeline in (canonical(), optimize()):
-        assert parse_pipeline(pipeline_text(pipeline), CATALOGUE) == pipeline
+        assert parse_pipeline(pipeline_text(pipeline), PASSES) == pipeline
 
 
 def test_the_optimized_program_has_no_training_left():
