@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -19,26 +20,36 @@ from fxc.compiler import bundle
 from fxc.compiler.backend import Emitted, Runner
 from fxc.compiler.errors import ArtifactError, UsageError
 from fxc.compiler.files import (
-    ensure_writable,
     read_json,
     reading,
     regular_files,
-    replacing_directory,
     write_error,
     write_json,
     write_text,
 )
+from fxc.compiler.folders import ensure_writable, replacing_directory, steady
 from fxc.compiler.program import Program
 from fxc.compiler.serialize import load_program, write_program
 from fxc.compiler.serialize_names import NAMESPACES
 from fxc.compiler.target import Target
 
 
-class OpenRunner(Protocol):
-    """Loads a model file for a target, by the target's name, with the runtime of this host."""
+class Host(Protocol):
+    """What this host knows of targets: the catalogue, with the extensions that the caller gave.
 
-    def __call__(self, model: Path, target: str, **options: Any) -> Runner:
-        """Load ``model``; ``options`` are the room's own (``precision``, ``threads``)."""
+    Attributes:
+        operators: operators of extensions that a program in a bundle may use.
+    """
+
+    @property
+    def operators(self) -> frozenset[str]: ...
+
+    def target(self, name: str) -> Target:
+        """The target called ``name``."""
+        ...
+
+    def open_runner(self, model: Path, target: str, **options: Any) -> Runner:
+        """Load ``model`` for a target; ``options`` are the room's own (``precision``, ``threads``)."""
         ...
 
 
@@ -76,29 +87,37 @@ class Artifact:
         path: Path,
         manifest: Mapping[str, Any],
         *,
-        open_runner: OpenRunner | None = None,
+        host: Host | None = None,
         work: tempfile.TemporaryDirectory[str] | None = None,
     ):
         self.path, self.manifest = path, dict(manifest)
         self.report: dict[str, Any] = read_json(path / bundle.REPORT)
         timings = path / bundle.TIMINGS
         self.timings: dict[str, Any] = read_json(timings) if timings.is_file() else {}
-        self._open_runner = open_runner or _face_runner
+        self._host = host or _installed()
         # Holding it keeps the folder; when the artifact goes, so does the folder.
         self._work = work
         self._signature = bundle.signature_of(self.manifest)
 
     @classmethod
-    def load(cls, path: Path | str, *, open_runner: OpenRunner | None = None) -> Artifact:
+    def load(cls, path: Path | str, *, host: Host | None = None) -> Artifact:
         """Open a bundle, after checking every hash. Nothing from it is executed.
+
+        Args:
+            path: the folder.
+            host: what is known of targets; fxc's own and those of installed extensions by default.
 
         Raises:
             ArtifactError: missing, cut short, changed, with files too many or too few, or of another format.
         """
         folder = Path(path)
-        found = bundle.read_manifest(folder)
-        bundle.verify(folder, found)
-        return cls(folder, found, open_runner=open_runner)
+
+        def read() -> Artifact:
+            found = bundle.read_manifest(folder)
+            bundle.verify(folder, found)
+            return cls(folder, found, host=host)
+
+        return steady(folder, read)
 
     @property
     def name(self) -> str:
@@ -110,11 +129,9 @@ class Artifact:
         """The target it was compiled for.
 
         Raises:
-            UsageError: this fxc does not know the target.
+            UsageError: neither this fxc nor an extension knows the target.
         """
-        from fxc import catalogue
-
-        return catalogue.target(str(self.manifest["target"]["name"]))
+        return self._host.target(str(self.manifest["target"]["name"]))
 
     @property
     def model(self) -> Path:
@@ -131,12 +148,15 @@ class Artifact:
         return self.load_program()
 
     def load_program(self, *, namespaces: frozenset[str] = NAMESPACES) -> Program:
-        """The quantized program, allowing operators of further ``namespaces``.
+        """The quantized program, allowing operators of extensions and of further ``namespaces``.
 
         Raises:
             ArtifactError: damaged, or with operators that are not allowed.
         """
-        return load_program(self.path / bundle.PROGRAM, namespaces=namespaces)
+        with self._still_here():
+            return load_program(
+                self.path / bundle.PROGRAM, namespaces=namespaces, operators=self._host.operators
+            )
 
     @cached_property
     def golden(self) -> Golden:
@@ -146,13 +166,14 @@ class Artifact:
             ArtifactError: damaged.
         """
         inputs, outputs = self._signature.tensor_inputs, self._signature.outputs
-        return Golden(
-            self._tensors("inputs", _keys(inputs)),
-            self._tensors("outputs", _keys(outputs)),
-            self._tensors("graph_outputs", _keys(outputs)),
-            self._tensors("float_outputs", _keys(outputs)),
-            _read_tensors(self._golden_file("intermediates")),
-        )
+        with self._still_here():
+            return Golden(
+                self._tensors("inputs", _keys(inputs)),
+                self._tensors("outputs", _keys(outputs)),
+                self._tensors("graph_outputs", _keys(outputs)),
+                self._tensors("float_outputs", _keys(outputs)),
+                _read_tensors(self._golden_file("intermediates")),
+            )
 
     def _golden_file(self, kind: str) -> Path:
         return self.path / bundle.GOLDEN / f"{kind}.safetensors"
@@ -169,7 +190,22 @@ class Artifact:
         Raises:
             ToolchainError: the runtime is not installed, or cannot load the file.
         """
-        return self._open_runner(self.model, str(self.manifest["target"]["name"]), **options)
+        with self._still_here():
+            return self._host.open_runner(self.model, str(self.manifest["target"]["name"]), **options)
+
+    @contextmanager
+    def _still_here(self) -> Iterator[None]:
+        """For files read later than the manifest: they must not be those of a bundle that took this one's place."""
+        try:
+            yield
+        finally:
+            found = read_json(self.path / bundle.MANIFEST)
+            if not isinstance(found, dict) or found.get(bundle.HASH) != self.manifest[bundle.HASH]:
+                raise ArtifactError(
+                    "the bundle was replaced by another one after it was opened",
+                    where=str(self.path),
+                    fix="open it again with fxc.load",
+                )
 
     @cached_property
     def _default_runner(self) -> Runner:
@@ -214,16 +250,25 @@ class Artifact:
             ArtifactError: the folder cannot be written, holds something, or the disk is full; it is as it was before.
         """
         destination = Path(path)
-        if destination.exists() and destination.samefile(self.path):
-            return destination
+        with suppress(OSError, ValueError):  # one of them is not there, which the copy tells better
+            if destination.samefile(self.path):
+                return destination
         with replacing_directory(destination, force=force, removable=bundle.is_bundle) as folder:
-            for name in regular_files(self.path):
-                copy = folder / name
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(self.path / name, copy)
-            bundle.verify(folder, self.manifest)
+            self.copy_to(folder)
         self.path = destination
         return destination
+
+    def copy_to(self, folder: Path) -> None:
+        """Copy the bundle's files into ``folder`` and check the copies; not atomic, :meth:`save` is.
+
+        Raises:
+            ArtifactError: a file was damaged.
+        """
+        for name in regular_files(self.path):
+            copy = folder / name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(self.path / name, copy)
+        bundle.verify(folder, self.manifest)
 
     def __repr__(self) -> str:
         return f"Artifact({self.name!r}, target={self.manifest['target']['name']!r}, path={str(self.path)!r})"
@@ -251,7 +296,7 @@ def build_artifact(
     timings: Mapping[str, Any] | None = None,
     io: Mapping[str, Mapping[str, Any]] | None = None,
     determinism: str = bundle.DETERMINISM,
-    open_runner: OpenRunner | None = None,
+    host: Host | None = None,
 ) -> Artifact:
     """Complete the bundle around the files that an emitter wrote into ``work``.
 
@@ -265,7 +310,7 @@ def build_artifact(
         timings: seconds by stage; kept unhashed.
         io: for an input or output by name, what differs in the file: ``layout``, ``dtype``, ``scale``, ``zero_point``.
         determinism: what holds for two runs, where a vendor's writer is not deterministic.
-        open_runner: how to run the file; the face's by default.
+        host: what is known of targets; fxc's own and those of installed extensions by default.
 
     Raises:
         ArtifactError: no space, or a name that the emitter must not use.
@@ -298,7 +343,7 @@ def build_artifact(
     except (OSError, SafetensorError) as error:
         raise write_error(folder, error) from error
     # Read back, so that a fresh artifact and a loaded one cannot differ.
-    return Artifact(folder, bundle.read_manifest(folder), open_runner=open_runner, work=work)
+    return Artifact(folder, bundle.read_manifest(folder), host=host, work=work)
 
 
 def _write_golden(folder: Path, golden: Golden, program: Program) -> None:
@@ -328,9 +373,9 @@ def _keys(specs: Sequence[Any]) -> list[str]:
     return [f"{i}.{name}" if names.count(name) > 1 else name for i, name in enumerate(names)]
 
 
-def _face_runner(model: Path, target: str, **options: Any) -> Runner:
+def _installed() -> Host:
     # The one import of the face: only it knows the rooms.
-    from fxc.api import open_runner
+    from fxc import catalogue
 
-    runner: Runner = open_runner(model, target, **options)
-    return runner
+    host: Host = catalogue.INSTALLED
+    return host

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from fxc.compiler.extension import EMPTY, Functions
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -92,9 +94,13 @@ class Runner(Protocol):
 
 
 class Room(Protocol):
-    """A backend room as the driver sees it (see ``fxc.compiler._fxc.catalogue``)."""
+    """What the modules of a room offer: ``legal.check``, ``passes.pipeline``, ``emit.emit`` and ``run.load``.
 
-    def check(self, program: Any, target: Any) -> list[Violation]:
+    ``lowerings`` are the functions of extensions, operator overload to function (see :mod:`fxc.compiler.extension`). A
+    room that emits by ONNX adds them to its table; another may leave them.
+    """
+
+    def check(self, program: Any, target: Any, *, lowerings: Functions = EMPTY) -> list[Violation]:
         """Everything in ``program`` that ``target`` cannot take."""
         ...
 
@@ -102,7 +108,7 @@ class Room(Protocol):
         """Target-specific passes, run before annotation."""
         ...
 
-    def emit(self, program: Any, target: Any, directory: Path) -> Emitted:
+    def emit(self, program: Any, target: Any, directory: Path, *, lowerings: Functions = EMPTY) -> Emitted:
         """Write the model file(s) into ``directory``."""
         ...
 

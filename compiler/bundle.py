@@ -18,6 +18,7 @@ from torch.utils import _pytree as pytree
 from fxc.compiler.backend import Emitted
 from fxc.compiler.errors import ArtifactError
 from fxc.compiler.files import json_text, read_json, reading, regular_files, safe_relative, sha256
+from fxc.compiler.folders import KIND, MANIFEST
 from fxc.compiler.program import InputSpec, OutputSpec, Program
 from fxc.compiler.serialize_values import (
     decode_frozen,
@@ -32,9 +33,7 @@ from fxc.compiler.serialize_values import (
 from fxc.compiler.target import Target
 from fxc.compiler.text import structural_hash
 
-KIND = "fxc bundle"
 FORMAT = 1
-MANIFEST = "manifest.json"
 HASH = "sha256"
 """The manifest's key for the hash of everything else in it."""
 REPORT = "report.json"
@@ -215,10 +214,15 @@ def verify(path: Path, found: Mapping[str, Any]) -> None:
             f"{name} does not belong to the bundle", where=str(path / name), fix="move it out of the folder"
         )
     for name, facts in sorted(listed.items()):
-        _verify_file(path / name, name, facts)
+        verify_file(path / name, name, facts)
 
 
-def _verify_file(file: Path, name: str, facts: Mapping[str, Any]) -> None:
+def verify_file(file: Path, name: str, facts: Mapping[str, Any]) -> None:
+    """Check one file's size and hash.
+
+    Raises:
+        ArtifactError: missing, or changed.
+    """
     with reading(file):
         size = file.stat().st_size
         if size != facts["bytes"]:
@@ -239,5 +243,5 @@ def is_bundle(path: Path) -> bool:
     try:
         listed = set(read_manifest(path)["files"])
         return set(regular_files(path)) <= listed | UNHASHED
-    except ArtifactError:
+    except (ArtifactError, OSError):
         return False

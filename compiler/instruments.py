@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -89,6 +89,10 @@ class Verify(Instrument):
     seconds: float = 0.0
     drift: list[tuple[str, float]] = field(default_factory=list)
     _reference: tuple[Tensor, ...] | None = None
+
+    def fork(self) -> Verify:
+        """Checks that go on from here on their own, for one of several ways that a program is taken from here."""
+        return replace(self, drift=list(self.drift))
 
     def after(self, step: Pass, before: Program, result: PassResult) -> None:
         """Run the new program and compare with the one before.

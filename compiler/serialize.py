@@ -7,10 +7,11 @@ The JSON holds the graph and everything about it, the safetensors file every ten
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from safetensors import SafetensorError
@@ -22,11 +23,11 @@ from fxc.compiler.files import (
     compact_json,
     read_json,
     reading,
-    replacing_directory,
     sha256,
     write_error,
     write_text,
 )
+from fxc.compiler.folders import replacing_directory
 from fxc.compiler.origin import Origin, origin_of, set_origin
 from fxc.compiler.program import FoldedNorm, Note, Program, attributes_used
 from fxc.compiler.serialize_fake import dimension_sizes, fill_values
@@ -50,6 +51,9 @@ FORMAT = 1
 GRAPH_FILE = "program.json"
 TENSOR_FILE = "program.safetensors"
 _START = b'{"digest":"'
+
+Operator: TypeAlias = Callable[[object], Callable[..., Any]]
+"""The function that a node's text names, if the file may use it."""
 
 
 def save_program(program: Program, directory: Path | str, *, force: bool = False) -> Path:
@@ -94,12 +98,18 @@ def write_program(program: Program, folder: Path) -> None:
     write_text(folder / GRAPH_FILE, compact_json({**body, "digest": _digest(body)}) + "\n")
 
 
-def load_program(directory: Path | str, *, namespaces: frozenset[str] = NAMESPACES) -> Program:
+def load_program(
+    directory: Path | str,
+    *,
+    namespaces: frozenset[str] = NAMESPACES,
+    operators: frozenset[str] = frozenset(),
+) -> Program:
     """Read what :func:`save_program` wrote. Nothing in the files can run: names and operators are checked first.
 
     Args:
         directory: the folder.
         namespaces: operator namespaces that the graph may use.
+        operators: single operators of other namespaces that it may use too, ``"acme.soft_gate.default"``.
 
     Raises:
         ArtifactError: missing, cut short, changed, of an unknown format, or holding what a program cannot hold.
@@ -108,7 +118,7 @@ def load_program(directory: Path | str, *, namespaces: frozenset[str] = NAMESPAC
     with reading(folder / GRAPH_FILE):
         document = _read_document(folder / GRAPH_FILE)
         tensors = _read_tensors(folder / TENSOR_FILE, document)
-        return _build(document, tensors, namespaces)
+        return _build(document, tensors, partial(operator_of, namespaces=namespaces, operators=operators))
 
 
 def is_program(path: Path) -> bool:
@@ -216,9 +226,9 @@ def _read_tensors(path: Path, document: Mapping[str, Any]) -> dict[str, Tensor]:
     return tensors
 
 
-def _build(document: Mapping[str, Any], tensors: Mapping[str, Tensor], namespaces: frozenset[str]) -> Program:
+def _build(document: Mapping[str, Any], tensors: Mapping[str, Tensor], operator: Operator) -> Program:
     graph = fx.Graph()
-    _add_nodes(graph, document["nodes"], namespaces)
+    _add_nodes(graph, document["nodes"], operator)
     inputs = tuple(decode_input(value) for value in document["inputs"])
     outputs = tuple(decode_output(value) for value in document["outputs"])
     in_tree, out_tree = decode_tree(document["in_tree"]), decode_tree(document["out_tree"])
@@ -242,13 +252,13 @@ def _build(document: Mapping[str, Any], tensors: Mapping[str, Tensor], namespace
     )
 
 
-def _add_nodes(graph: fx.Graph, nodes: list[Mapping[str, Any]], namespaces: frozenset[str]) -> None:
+def _add_nodes(graph: fx.Graph, nodes: list[Mapping[str, Any]], operator: Operator) -> None:
     made: dict[str, fx.Node] = {}
     for value in nodes:
         name = identifier(value["name"])
         node = graph.create_node(
             value["op"],
-            _target(value, made, namespaces),
+            _target(value, made, operator),
             tuple(decode_argument(arg, made) for arg in value["args"]),
             {identifier(key): decode_argument(arg, made) for key, arg in value["kwargs"].items()},
             name=name,
@@ -260,10 +270,10 @@ def _add_nodes(graph: fx.Graph, nodes: list[Mapping[str, Any]], namespaces: froz
             set_origin(node, _origin(value["origin"]))
 
 
-def _target(value: Mapping[str, Any], made: Mapping[str, fx.Node], namespaces: frozenset[str]) -> Any:
+def _target(value: Mapping[str, Any], made: Mapping[str, fx.Node], operator: Operator) -> Any:
     op, target = value["op"], value["target"]
     if op == "call_function":
-        return operator_of(target, namespaces)
+        return operator(target)
     if op == "get_attr":
         return attribute_path(target)
     if (

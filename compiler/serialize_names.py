@@ -26,7 +26,7 @@ NAMESPACES = frozenset({"aten", "fxc"})
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _PATH_PART = re.compile(r"[A-Za-z0-9_]+", re.ASCII)
-_OPERATOR = re.compile(r"([a-z_][a-z0-9_]*)\.(\w+)\.(\w+)", re.ASCII)
+_OPERATOR = re.compile(r"([A-Za-z_]\w*)\.(\w+)\.(\w+)", re.ASCII)
 _STRING = re.compile(r"[\w ,.>-]{0,64}", re.ASCII)
 
 FUNCTIONS: Mapping[str, Callable[..., Any]] = MappingProxyType(
@@ -107,8 +107,15 @@ def operator_text(target: Any) -> str:
     raise ArtifactError(f"a graph that calls {target!r} cannot be saved", why="it is not an operator")
 
 
-def operator_of(text: object, namespaces: frozenset[str] = NAMESPACES) -> Callable[..., Any]:
-    """The function that :func:`operator_text` named.
+def operator_of(
+    text: object, namespaces: frozenset[str] = NAMESPACES, operators: frozenset[str] = frozenset()
+) -> Callable[..., Any]:
+    """The function that :func:`operator_text` named. Nothing is imported to find it.
+
+    Args:
+        text: what the file says.
+        namespaces: every operator of these may be used.
+        operators: single ones of other namespaces that may be used too, by their text.
 
     Raises:
         ArtifactError: unknown, in another namespace, or one that no model needs: it reads files, or has no tensor.
@@ -118,15 +125,22 @@ def operator_of(text: object, namespaces: frozenset[str] = NAMESPACES) -> Callab
     match = _OPERATOR.fullmatch(text) if isinstance(text, str) else None
     if match is None:
         raise ArtifactError(f"{_shown(text)} is not an operator", why=_WHY)
-    if match[1] not in namespaces:
+    if match[1] not in namespaces and text not in operators:
         raise ArtifactError(
-            f"operator {text} is in a namespace that is not allowed here",
-            why=f"allowed: {', '.join(sorted(namespaces))}",
-            fix="if you trust the file and have the package, allow its namespace",
+            f"operator {text} belongs to another package and is not allowed here",
+            why=f"allowed: {', '.join(sorted((*namespaces, *operators)))}",
+            fix="install or import the extension that defines it: fxc.load(path, extensions=[…]); for a saved program, "
+            "allow its namespace",
         )
     overload = _find(match[1], match[2], match[3])
     if overload is None:
-        raise ArtifactError(f"operator {text} does not exist in this PyTorch ({torch.__version__})")
+        known = match[1] in NAMESPACES
+        raise ArtifactError(
+            f"operator {text} does not exist in this PyTorch ({torch.__version__})"
+            if known
+            else f"operator {text} is not registered",
+            fix=None if known else "import the package that defines it first",
+        )
     if reason := refusal(overload):
         raise ArtifactError(f"operator {text} is refused in a file", why=reason)
     return overload

@@ -18,10 +18,15 @@ def canonical() -> tuple[Pass, ...]:
     return (Canonicalize(), Recompose(), DeadCode())
 
 
-def simplify() -> tuple[Pass, ...]:
-    """For a canonical program, after anything that trains: what every target gains from."""
+def simplify(added: tuple[Pass, ...] = ()) -> tuple[Pass, ...]:
+    """For a canonical program, after anything that trains: what every target gains from.
+
+    Args:
+        added: further passes (the rules of extensions), run where what they make is still folded like the model's own.
+    """
     return (
         RemoveDropout(),
+        *added,
         ConstantFolding(),
         FoldBatchNorm(),
         ScaleShift(),
@@ -33,6 +38,6 @@ def simplify() -> tuple[Pass, ...]:
     )
 
 
-def optimize() -> tuple[Pass, ...]:
+def optimize(added: tuple[Pass, ...] = ()) -> tuple[Pass, ...]:
     """From a captured program to the one that targets start from; numbers move by float rounding only."""
-    return (*canonical(), *simplify())
+    return (*canonical(), *simplify(added))

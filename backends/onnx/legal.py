@@ -22,7 +22,7 @@ from fxc.compiler.target import Limits
 
 WAYS_OUT = (
     "cut the graph before it (outputs=…), replace it in the model or by a substitution pass, "
-    "or add a lowering for it to backends/onnx"
+    "or give it a lowering (fxc.compile(extensions=[…]))"
 )
 
 
@@ -62,11 +62,18 @@ def _variable(name: str, value: torch.Tensor, sizes: Sizes) -> gs.Variable:
     return gs.Variable(name, dtype, sizes.shape(value))
 
 
-def violations(program: Program, *, opset: int, limits: Limits, format: str = "ONNX") -> list[Violation]:
+def violations(
+    program: Program,
+    *,
+    opset: int,
+    limits: Limits,
+    format: str = "ONNX",
+    table: Mapping[Any, Lowering] = TABLE,
+) -> list[Violation]:
     """Everything in ``program`` that cannot be written at ``opset`` or is outside a target's ``limits``."""
     found: list[Violation] = []
     for node in program.graph.nodes:
-        reason = lowerable(node, opset=opset)
+        reason = lowerable(node, opset=opset, table=table)
         if reason is not None:
             rule = f"{op_name(node)} cannot be written as {format} opset {opset}: {reason}"
             found.append(_violation(node, rule, WAYS_OUT))

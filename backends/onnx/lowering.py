@@ -9,6 +9,8 @@ from types import MappingProxyType
 from typing import Any, TypeAlias
 
 from fxc.backends.onnx.writer import Tensor, Unlowerable, Writer
+from fxc.compiler.errors import FxcError, LegalityError
+from fxc.compiler.extension import Functions, unknown_parameters
 
 Result: TypeAlias = Tensor | tuple[Tensor | None, ...]
 """One tensor, or one per result of an operator that has several (``None``: that result has no lowering)."""
@@ -31,11 +33,13 @@ class Lowering:
         build: ``build(writer, **arguments) -> tensor(s)``; its parameters after the first are a choice of the
             schema's own argument names. It raises :class:`Unlowerable` where it must decline.
         parameters: the arguments that ``build`` takes.
+        foreign: ``build`` belongs to an extension: what it raises is not a fault of fxc.
     """
 
     target: Any
     build: Callable[..., Result]
     parameters: frozenset[str]
+    foreign: bool = False
 
     def __call__(self, writer: Writer, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Result:
         """Write the node.
@@ -45,8 +49,31 @@ class Lowering:
 
         Raises:
             Unlowerable: with the reason.
+            LegalityError: the function of an extension failed.
         """
-        return self.build(writer, **self._bind(args, kwargs))
+        arguments = self._bind(args, kwargs)
+        return self._guarded(writer, arguments) if self.foreign else self.build(writer, **arguments)
+
+    def _guarded(self, writer: Writer, arguments: Mapping[str, Any]) -> Result:
+        try:
+            result = self.build(writer, **arguments)
+        except (Unlowerable, FxcError):
+            raise
+        # Whatever another package's function raises, the user must read whose function it was.
+        except Exception as error:
+            raise self._failed(writer, f"{type(error).__name__}: {error}") from error
+        results = result if isinstance(result, tuple) else (result,)
+        if not all(isinstance(r, Tensor) or (r is None and isinstance(result, tuple)) for r in results):
+            raise self._failed(writer, f"it returned {result!r}, not what the writer gave it")
+        return result
+
+    def _failed(self, writer: Writer, why: str) -> LegalityError:
+        return LegalityError(
+            f"{writer.label}: the lowering of {self.target} by an extension failed",
+            where=f"{self.build.__module__}.{self.build.__qualname__}",
+            why=why,
+            fix="a fault of the extension",
+        )
 
     def _bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         bound: dict[str, Any] = {}
@@ -69,13 +96,16 @@ def lowerings(functions: Mapping[Any, Callable[..., Result]]) -> Mapping[Any, Lo
     return MappingProxyType({target: _record(target, build) for target, build in functions.items()})
 
 
-def _record(target: Any, build: Callable[..., Result]) -> Lowering:
-    names = list(inspect.signature(build).parameters)[1:]
-    known = {argument.name for argument in target._schema.arguments}
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        raise TypeError(f"{build.__name__} takes {unknown}, which {target} does not have: {sorted(known)}")
-    return Lowering(target, build, frozenset(names))
+def foreign(functions: Functions) -> Mapping[Any, Lowering]:
+    """Records for the functions of an extension."""
+    return {target: _record(target, build, foreign=True) for target, build in functions.items()}
+
+
+def _record(target: Any, build: Callable[..., Result], *, foreign: bool = False) -> Lowering:
+    if unknown := unknown_parameters(build, target):
+        known = sorted(argument.name for argument in target._schema.arguments)
+        raise TypeError(f"{build.__name__} takes {unknown}, which {target} does not have: {known}")
+    return Lowering(target, build, frozenset(list(inspect.signature(build).parameters)[1:]), foreign)
 
 
 def _same(value: Any, default: Any) -> bool:

@@ -20,7 +20,8 @@ from fxc.backends.onnx import (
     resize,
     shape,
 )
-from fxc.backends.onnx.lowering import Lowering
+from fxc.backends.onnx.lowering import Lowering, foreign
+from fxc.compiler.extension import Functions
 
 _KINDS = (activation, conv, create, elementwise, index, matmul, norm, pool, quantize, reduce, resize, shape)
 
@@ -28,3 +29,12 @@ TABLE: Mapping[Any, Lowering] = MappingProxyType(
     {target: lowering for kind in _KINDS for target, lowering in kind.LOWERINGS.items()}
 )
 """Operator overload to its lowering."""
+
+
+def extended(functions: Functions) -> Mapping[Any, Lowering]:
+    """The table with the lowering functions of extensions, which go before its own.
+
+    Args:
+        functions: operator overload to its function, whose parameters are known to fit the schema.
+    """
+    return MappingProxyType({**TABLE, **foreign(functions)}) if functions else TABLE

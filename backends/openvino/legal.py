@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from fxc.backends.onnx.legal import violations
+from fxc.backends.onnx.table import extended
 from fxc.compiler.backend import Violation
+from fxc.compiler.extension import EMPTY, Functions
 from fxc.compiler.program import Program
 from fxc.compiler.target import Target
 
 
-def check(program: Program, target: Target) -> list[Violation]:
-    """Every operator without an ONNX form at the target's opset, and every tensor outside its limits."""
-    return violations(program, opset=target.opset, limits=target.limits)
+def check(program: Program, target: Target, *, lowerings: Functions = EMPTY) -> list[Violation]:
+    """Every operator without an ONNX form at the target's opset, and every tensor outside its limits.
+
+    Args:
+        lowerings: of extensions, beside those of ``backends/onnx``.
+    """
+    return violations(program, opset=target.opset, limits=target.limits, table=extended(lowerings))

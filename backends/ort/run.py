@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 
 from fxc.compiler.backend import Kernel
 from fxc.compiler.errors import ArtifactError, ToolchainError
+from fxc.compiler.scratch import WorkFolder
 from fxc.compiler.target import Target
 
 Array = np.ndarray[Any, Any]
@@ -89,7 +89,7 @@ class OrtRunner:
         """Every multiplying kernel of the graph that ONNX Runtime's optimizer leaves."""
         import onnx
 
-        with tempfile.TemporaryDirectory() as directory:
+        with WorkFolder("ort") as directory:
             path = Path(directory) / "optimized.onnx"
             options = self._options()
             options.optimized_model_filepath = str(path)

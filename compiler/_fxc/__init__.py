@@ -13,32 +13,43 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fxc.api import capture, compile, lint, load
+    from fxc.api import calibrate, capture, compile, lint, load
     from fxc.catalogue import targets
     from fxc.compiler.artifact import Artifact
+    from fxc.compiler.artifacts import Artifacts
     from fxc.compiler.config import QuantConfig
     from fxc.compiler.errors import FxcError
+    from fxc.compiler.extension import Extension
     from fxc.compiler.program import Program
+    from fxc.passes.quantize.statistics import Statistics
 
 __version__ = "0.1.0"
 
 _WHERE = {
     "compile": "fxc.api",
+    "calibrate": "fxc.api",
     "capture": "fxc.api",
     "lint": "fxc.api",
     "load": "fxc.api",
     "targets": "fxc.catalogue",
     "Artifact": "fxc.compiler.artifact",
+    "Artifacts": "fxc.compiler.artifacts",
+    "Statistics": "fxc.passes.quantize.statistics",
     "QuantConfig": "fxc.compiler.config",
     "Program": "fxc.compiler.program",
+    "Extension": "fxc.compiler.extension",
     "FxcError": "fxc.compiler.errors",
 }
 
 __all__ = [
     "Artifact",
+    "Artifacts",
+    "Extension",
     "FxcError",
     "Program",
     "QuantConfig",
+    "Statistics",
+    "calibrate",
     "capture",
     "compile",
     "lint",

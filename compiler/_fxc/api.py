@@ -1,20 +1,28 @@
-"""The public functions: capture, lint, compile, load."""
+"""The public functions: capture, lint, calibrate, compile, load."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
-from fxc import catalogue
+from fxc import words
+from fxc.calibration import calibrate_model
+from fxc.catalogue import resolve, with_extensions
+from fxc.comparison import compare_reports
 from fxc.compiler.artifact import Artifact
+from fxc.compiler.artifacts import Artifacts, has_index
 from fxc.compiler.backend import Violation
 from fxc.compiler.capture import capture as _capture
-from fxc.compiler.config import LayerConfig, QuantConfig
-from fxc.compiler.errors import UsageError
+from fxc.compiler.config import QuantConfig
+from fxc.compiler.extension import Extension
 from fxc.compiler.program import Program
-from fxc.driver import Request, compile_request, violations
+from fxc.driver import compile_targets, violations
+from fxc.passes.quantize.statistics import Statistics
+from fxc.request import Request
 from fxc.stages import Progress, Stages
+
+Extensions = Iterable[Extension] | Extension
 
 
 def capture(
@@ -47,19 +55,27 @@ def capture(
         example_inputs,
         example_kwargs,
         dynamic_batch=dynamic_batch,
-        outputs=_names("outputs", outputs) or None,
+        outputs=words.names("outputs", outputs) or None,
         name=name,
         trust=trust,
     )
 
 
+@overload
+def compile(model: Any, target: str, **options: Any) -> Artifact: ...
+
+
+@overload
+def compile(model: Any, target: Sequence[str], **options: Any) -> Artifacts: ...
+
+
 def compile(  # the name is the point: fxc.compile
     model: Any,
-    target: str,
+    target: str | Sequence[str],
     *,
     example_inputs: tuple[Any, ...] | Any | None = None,
     example_kwargs: Mapping[str, Any] | None = None,
-    calibration_data: Iterable[Any] | None = None,
+    calibration_data: Iterable[Any] | Statistics | None = None,
     quantization: QuantConfig | Mapping[str, Any] | None = None,
     keep_float: Sequence[str] = (),
     observer: str | None = None,
@@ -74,15 +90,18 @@ def compile(  # the name is the point: fxc.compile
     trust: bool = False,
     progress: Progress | None = None,
     preprocessing: Mapping[str, Any] | None = None,
-) -> Artifact:
-    """Compile a model for a target, and prove the result on this host.
+    extensions: Extensions = (),
+) -> Artifact | Artifacts:
+    """Compile a model for a target, or for several, and prove the result on this host.
 
     Args:
         model: an ``nn.Module``, an ``ExportedProgram``, a ``GraphModule``, a :class:`Program` or a ``.pt2`` path.
-        target: ``"<device>-<precision>"``; ``fxc.targets()`` lists them.
+        target: ``"<device>-<precision>"``; ``fxc.targets()`` lists them. A list of targets is compiled from one capture
+            and one calibration.
         example_inputs, example_kwargs, dynamic_batch, outputs, name, trust: as in :func:`capture`.
-        calibration_data: batches (a tensor, a tuple of positional or a dict of keyword arguments each), iterated once.
-            Without it an int8 target calibrates on images synthesised from the model's batch norms, and says so.
+        calibration_data: batches (a tensor, a tuple of positional or a dict of keyword arguments each), iterated once;
+            or the :class:`Statistics` that :func:`calibrate` made of them. Without it an int8 target calibrates on
+            images synthesised from the model's batch norms, and says so.
         quantization: a :class:`QuantConfig` or the same as plain data; the next four arguments add to it.
         keep_float: layer patterns that stay in float.
         observer: ``minmax``, ``moving_average``, ``percentile``, ``mse`` or ``entropy``, for every activation.
@@ -93,29 +112,90 @@ def compile(  # the name is the point: fxc.compile
         skip: names of optimization passes to leave out.
         progress: called as ``progress(stage, done, total)``.
         preprocessing: recorded in the manifest (mean, std, size, layout), not applied.
+        extensions: operators, rewrites and targets of other packages, beside those of installed ones.
 
     Returns:
-        An :class:`Artifact`: call it, read its ``report``, ``save`` it.
+        An :class:`Artifact`: call it, read its ``report``, ``save`` it. For a list of targets, :class:`Artifacts`: a
+        mapping from target to artifact, with one ``report`` over all.
 
     Raises:
         FxcError: one of the tree in :mod:`fxc.compiler.errors`; nothing half-written stays.
     """
+    catalogue = with_extensions(extensions)
+    chosen = words.targets(catalogue, target)
     request = Request(
-        target=catalogue.target(target),
-        config=_config(quantization, keep_float, observer, percentile, layers),
+        target=chosen[0],
+        config=words.quantization(
+            quantization, layers, keep_float=keep_float, observer=observer, percentile=percentile
+        ),
         example_inputs=example_inputs,
         example_kwargs=example_kwargs,
         calibration_data=calibration_data,
-        outputs=_names("outputs", outputs) or None,
+        outputs=words.names("outputs", outputs) or None,
         dynamic_batch=dynamic_batch,
         name=name,
         dump=Path(dump) if dump is not None else None,
         verify=verify,
-        skip=_names("skip", skip),
+        skip=words.names("skip", skip),
         trust=trust,
         preprocessing=dict(preprocessing or {}),
+        catalogue=catalogue,
     )
-    return compile_request(model, request, Stages(progress))
+    artifacts = compile_targets(model, request, chosen, Stages(progress))
+    if isinstance(target, str):
+        return artifacts[0]
+    report = compare_reports({a.target.name: a.report for a in artifacts})
+    return Artifacts(artifacts, report, resolve("fxc.tools.report:render_comparison")(report))
+
+
+def calibrate(
+    model: Any,
+    data: Iterable[Any],
+    *,
+    targets: Sequence[str] | None = None,
+    example_inputs: tuple[Any, ...] | Any | None = None,
+    example_kwargs: Mapping[str, Any] | None = None,
+    outputs: Sequence[str] | None = None,
+    dynamic_batch: bool | None = None,
+    skip: Sequence[str] = (),
+    trust: bool = False,
+    progress: Progress | None = None,
+    extensions: Extensions = (),
+) -> Statistics:
+    """Run calibration data through a model once, and keep what every target and every observer may ask of it.
+
+    The result stands for the data in :func:`compile`; ``save`` it, ``fxc.Statistics.load`` it, and merge that of
+    several runs (``one.merged(other)``).
+
+    Args:
+        model, example_inputs, example_kwargs, outputs, dynamic_batch, skip, trust, extensions: as in :func:`compile`;
+            what is compiled later must be given the same.
+        data: batches, as ``calibration_data`` of :func:`compile`.
+        targets: targets that will be compiled for; all integer targets by default.
+        progress: called as ``progress(stage, done, total)``.
+
+    Raises:
+        CaptureError: the model cannot be captured.
+        CalibrationError: no data, wrong shape or dtype, values that are not finite.
+    """
+    catalogue = with_extensions(extensions)
+    chosen = (
+        words.targets(catalogue, targets)
+        if targets is not None
+        else tuple(t for t in catalogue.targets() if t.quantized)
+    )
+    request = Request(
+        target=chosen[0],
+        example_inputs=example_inputs,
+        example_kwargs=example_kwargs,
+        calibration_data=data,
+        outputs=words.names("outputs", outputs) or None,
+        dynamic_batch=dynamic_batch,
+        skip=words.names("skip", skip),
+        trust=trust,
+        catalogue=catalogue,
+    )
+    return calibrate_model(model, request, chosen, Stages(progress))
 
 
 def lint(
@@ -127,67 +207,38 @@ def lint(
     outputs: Sequence[str] | None = None,
     dynamic_batch: bool | None = None,
     trust: bool = False,
+    extensions: Extensions = (),
 ) -> list[Violation]:
     """What of ``model`` the target cannot take, without building anything; the arguments are those of :func:`compile`.
 
     Raises:
         CaptureError: the model cannot be captured.
     """
+    catalogue = with_extensions(extensions)
     request = Request(
         target=catalogue.target(target),
         example_inputs=example_inputs,
         example_kwargs=example_kwargs,
-        outputs=_names("outputs", outputs) or None,
+        outputs=words.names("outputs", outputs) or None,
         dynamic_batch=dynamic_batch,
         trust=trust,
+        catalogue=catalogue,
     )
     return violations(model, request, Stages(None))
 
 
-def load(path: str | Path) -> Artifact:
-    """Open a bundle that :meth:`Artifact.save` wrote. Runs no code from it and checks every hash.
+def load(path: str | Path, *, extensions: Extensions = ()) -> Artifact | Artifacts:
+    """Open a bundle that :meth:`Artifact.save` wrote, or several that :meth:`Artifacts.save` wrote.
+
+    Runs no code from it and checks every hash.
+
+    Args:
+        path: the folder.
+        extensions: needed where the target or an operator is not fxc's own, nor an installed package's.
 
     Raises:
         ArtifactError: missing, truncated, tampered with, or of a newer format.
     """
-    return Artifact.load(Path(path), open_runner=open_runner)
-
-
-def open_runner(model: Path, target: str, **options: Any) -> Any:
-    """Run an emitted file on this host, with the runtime of its target's room."""
-    found = catalogue.target(target)
-    return catalogue.room(found).load(model, found, **options)
-
-
-def _names(word: str, names: Sequence[str] | None) -> tuple[str, ...]:
-    """``names`` as a tuple; one name alone is a list of one.
-
-    Raises:
-        UsageError: something else than names.
-    """
-    if names is None or isinstance(names, str):
-        return (names,) if names else ()
-    if not isinstance(names, Iterable) or not all(isinstance(n, str) for n in names):
-        raise UsageError(f"{word} takes a list of names, got {names!r}", fix=f'{word}=["…"]')
-    return tuple(names)
-
-
-def _config(
-    base: QuantConfig | Mapping[str, Any] | None,
-    keep_float: Sequence[str],
-    observer: str | None,
-    percentile: float | None,
-    layers: Mapping[str, Any] | None,
-) -> QuantConfig:
-    if isinstance(base, Mapping):
-        base = QuantConfig.parse(base)
-    if layers is not None and not isinstance(layers, Mapping):
-        raise UsageError(
-            f"layers takes a mapping from pattern to overrides, got {type(layers).__name__}",
-            fix='layers={"head.*": {"observer": "mse"}}',
-        )
-    plain = {k: v if not isinstance(v, LayerConfig) else vars(v) for k, v in (layers or {}).items()}
-    words = {"keep_float": keep_float, "observer": observer, "percentile": percentile, "layers": plain}
-    if base is not None and not isinstance(base, QuantConfig):
-        raise UsageError(f"quantization takes a QuantConfig or a mapping, got {type(base).__name__}")
-    return (base or QuantConfig()).merged(QuantConfig.parse(words))
+    catalogue = with_extensions(extensions)
+    kind = Artifacts if has_index(Path(path)) else Artifact
+    return kind.load(Path(path), host=catalogue)

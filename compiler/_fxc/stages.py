@@ -26,11 +26,26 @@ Progress = Callable[[str, int, "int | None"], None]
 
 
 class Stages:
-    """Wall-clock seconds of each stage, in order."""
+    """Wall-clock seconds of each stage, in order.
 
-    def __init__(self, progress: Progress | None):
-        self._progress = progress
-        self.seconds: dict[str, float] = {}
+    Several targets share one ``Stages`` up to a point; from there each has a fork, which knows the shared seconds too.
+    """
+
+    def __init__(self, progress: Progress | None, of: str = "", shared: Stages | None = None):
+        self._progress, self._of, self._shared = progress, of, shared
+        self._own: dict[str, float] = {}
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Seconds by stage, in the order of :data:`STAGES`."""
+        known = dict(self._shared.seconds) if self._shared is not None else {}
+        for name, seconds in self._own.items():
+            known[name] = known.get(name, 0.0) + seconds
+        return {name: known[name] for name in sorted(known, key=_position)}
+
+    def fork(self, of: str) -> Stages:
+        """Stages of one of several targets; its progress is told under the target's name."""
+        return Stages(self._progress, of, self)
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[Callable[[int, int | None], None]]:
@@ -38,8 +53,12 @@ class Stages:
         self._tell(name, 0, None)
         start = time.perf_counter()
         yield lambda done, total: self._tell(name, done, total)
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+        self._own[name] = self._own.get(name, 0.0) + time.perf_counter() - start
 
     def _tell(self, name: str, done: int, total: int | None) -> None:
         if self._progress is not None:
-            self._progress(name, done, total)
+            self._progress(f"{self._of}: {name}" if self._of else name, done, total)
+
+
+def _position(name: str) -> int:
+    return STAGES.index(name) if name in STAGES else len(STAGES)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fxc import catalogue
+from fxc.catalogue import resolve
 from fxc.compiler.instruments import Instrument, Journal, Timer, Verify
 from fxc.compiler.passbase import Pass
 from fxc.compiler.pipeline import run_pipeline
@@ -18,12 +19,23 @@ class Watch:
     """The instruments of one compile, over its several pipelines."""
 
     def __init__(self, *, verify: bool, dump: Path | None):
+        self.dump = dump
         self.timer = Timer()
         self.verify = Verify() if verify else None
         self.journal = Journal()
-        self.all: list[Instrument] = [self.timer, self.journal, *([self.verify] if self.verify else [])]
-        if dump is not None:
-            self.all.append(catalogue.resolve("fxc.tools.dump.explorer:DumpInstrument")(dump))
+        self._dumper = None if dump is None else resolve("fxc.tools.dump.explorer:DumpInstrument")(dump)
+
+    @property
+    def all(self) -> list[Instrument]:
+        """Every instrument."""
+        return [i for i in (self.timer, self.journal, self.verify, self._dumper) if i is not None]
+
+    def fork(self, name: str) -> Watch:
+        """A watch for one of several targets: it knows what was done for all, and dumps into a folder of its own."""
+        other = Watch(verify=False, dump=self.dump / name if self.dump is not None else None)
+        other.timer, other.journal = deepcopy(self.timer), deepcopy(self.journal)
+        other.verify = self.verify.fork() if self.verify is not None else None
+        return other
 
     def begin(self, program: Program) -> None:
         """Before the first pipeline."""

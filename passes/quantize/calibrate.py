@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from fxc.compiler.origin import where
 from fxc.compiler.program import Program, check_inputs
 from fxc.passes.quantize.annotation import quantizers
 from fxc.passes.quantize.observers import HISTOGRAM_OBSERVERS
-from fxc.passes.quantize.statistics import Statistics, TensorStats
+from fxc.passes.quantize.statistics import Statistics, TensorStats, Want
 
 BATCH = 8
 """Samples per forward: 4 to 8 use the caches best on desktop CPUs, 16 is slower again."""
@@ -22,62 +22,94 @@ Progress = Callable[[int, int | None], None]
 
 
 def calibrate(
-    program: Program,
+    programs: Program | Sequence[Program],
     data: Iterable[Any],
     *,
+    wanted: Mapping[str, Want] | None = None,
     source: str = "calibration data",
     progress: Progress | None = None,
 ) -> Statistics:
-    """Run ``data`` through an annotated program and collect statistics of every tensor that will be quantized.
+    """Run ``data`` once and collect statistics of every tensor that will be quantized, for every observer at once.
 
     Args:
-        program: annotated (:class:`fxc.passes.quantize.annotate.Annotate`); still computes in float.
+        programs: annotated (:class:`fxc.passes.quantize.annotate.Annotate`), still computing in float: one program, or
+            several that were made from one capture, each for its own target. A tensor that several programs have is
+            recorded once: nodes of one name hold the same values in all of them.
         data: batches: a tensor, a tuple of positional or a dict of keyword arguments each; or one tensor per tensor
             input, in the order of ``program.tensor_inputs``.
+        wanted: further tensors to record, by node name, or more of those that annotation names.
         source: words for the report.
         progress: called with the number of samples done.
 
     Raises:
         CalibrationError: no data, wrong shape or dtype, values that are not finite.
     """
-    wanted = _wanted(program)
-    watcher = _Watcher(program.graph_module, wanted)
-    done = 0
+    programs = (programs,) if isinstance(programs, Program) else tuple(programs)
+    watchers = _watchers(programs, wanted or {})
+    first, done = programs[0], 0
     with torch.no_grad():
-        for flat in batches(program, data):
-            watcher.run(*flat, enable_io_processing=False)
-            done += count_samples(program, flat)
+        for flat in batches(first, data):
+            done += count_samples(first, flat)
+            for watcher in watchers:
+                watcher.observe(flat)
             if progress is not None:
                 progress(done, None)
     if done == 0:
         raise CalibrationError("the calibration data is empty", fix="20 to 100 typical inputs are enough")
-    statistics = Statistics(watcher.stats, done, source)
-    _check_finite(program, statistics)
-    return statistics
+    for watcher in watchers:
+        _check_finite(watcher)
+    return Statistics({n: s for w in watchers for n, s in w.stats.items()}, done, source)
 
 
-def _wanted(program: Program) -> dict[str, bool]:
-    """Names of the nodes to observe, and whether a histogram is needed."""
-    wanted: dict[str, bool] = {}
+def wants(program: Program) -> dict[str, Want]:
+    """What annotation wants recorded: node name to :class:`Want`."""
+    found: dict[str, Want] = {}
     for quantizer in quantizers(program.graph):
         if quantizer.spec.fixed is None:
+            want = Want(histogram=quantizer.spec.observer in HISTOGRAM_OBSERVERS)
             for name in quantizer.tensors:
-                wanted[name] = wanted.get(name, False) or quantizer.spec.observer in HISTOGRAM_OBSERVERS
-    return wanted
+                found[name] = want.joined(found.get(name, Want()))
+    return found
+
+
+def _watchers(programs: Sequence[Program], further: Mapping[str, Want]) -> list[_Watcher]:
+    """One run per program that has tensors of its own; the others' are recorded on the way."""
+    waiting = dict(further)
+    for program in programs:
+        for name, want in wants(program).items():
+            waiting[name] = want.joined(waiting.get(name, Want()))
+    watchers = []
+    for program in programs:
+        here = {node.name for node in program.graph.nodes}
+        wanted = {name: waiting.pop(name) for name in list(waiting) if name in here}
+        if wanted or not watchers:
+            watchers.append(_Watcher(program, wanted))
+    return watchers
 
 
 class _Watcher(fx.Interpreter):
-    def __init__(self, graph_module: fx.GraphModule, wanted: Mapping[str, bool]):
-        super().__init__(graph_module)
-        self.wanted = wanted
+    def __init__(self, program: Program, wanted: Mapping[str, Want]):
+        super().__init__(program.graph_module)
+        self.program, self.wanted = program, wanted
         self.stats = {name: TensorStats() for name in wanted}
+        # The order of memory is no business of a model, unless it reads storage.
+        self.any_order = not any(n.target is torch.ops.aten.as_strided.default for n in program.graph.nodes)
+
+    def observe(self, flat: tuple[Tensor, ...]) -> None:
+        """Run one batch; convolutions are faster on channels-last tensors."""
+        inputs = tuple(_channels_last(x) for x in flat) if self.any_order else flat
+        self.run(*inputs, enable_io_processing=False)
 
     def run_node(self, n: fx.Node) -> Any:
         result = super().run_node(n)
-        histogram = self.wanted.get(n.name)
-        if histogram is not None:
-            self.stats[n.name].update(result, histogram=histogram)
+        want = self.wanted.get(n.name)
+        if want is not None:
+            self.stats[n.name].update(result, histogram=want.histogram, channels=want.channels)
         return result
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
 
 
 def batches(program: Program, data: Iterable[Any]) -> Iterator[tuple[Tensor, ...]]:
@@ -149,9 +181,9 @@ def count_samples(program: Program, flat: tuple[Tensor, ...]) -> int:
     return next((x.shape[0] for x in (*free, *flat) if x.dim()), 1)
 
 
-def _check_finite(program: Program, statistics: Statistics) -> None:
-    nodes = {n.name: n for n in program.graph.nodes}
-    for name, stats in statistics.tensors.items():
+def _check_finite(watcher: _Watcher) -> None:
+    nodes = {n.name: n for n in watcher.program.graph.nodes}
+    for name, stats in watcher.stats.items():
         if stats.batches and not (abs(stats.low) < float("inf") and abs(stats.high) < float("inf")):
             raise CalibrationError(
                 "the model's own value becomes infinite or NaN on the calibration data",

@@ -1,87 +1,96 @@
-"""What calibration remembers of a tensor, in memory that does not grow with the data.
+"""What calibration remembers of a program's tensors, in memory that does not grow with the data.
 
-Minimum and maximum, their moving averages over batches, and (where an observer asks) a histogram whose range doubles
-when a value falls outside: pairs of bins merge exactly, so nothing already counted is lost or moved.
+Minimum and maximum, their moving averages over batches, and where they are asked for a histogram and each channel's
+mean and extremes. Statistics are a thing of their own: they are saved, merged across runs, and serve every target.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-BINS = 4096
+from fxc.compiler.errors import CalibrationError
+from fxc.passes.quantize.histogram import BINS, Histogram
+
+__all__ = ["BINS", "ChannelStats", "Histogram", "Statistics", "TensorStats", "Want"]
+
 _MOMENTUM = 0.1
 """Weight of the newest batch in the moving average, PyTorch's default for MovingAverageMinMaxObserver is 0.01 per
 step on long runs; calibration sees tens of batches."""
 
 
-@dataclass
-class Histogram:
-    """Counts of values over ``[-limit, limit)`` in :data:`BINS` equal bins, and of exact zeros apart.
+@dataclass(frozen=True)
+class Want:
+    """What to record of one tensor beside its extremes.
 
     Attributes:
-        limit: half width of the range, in the tensor's units; a power of two times the first batch's largest value.
-        counts: int64 ``[BINS]``, exact zeros not included.
-        zeros: number of exact zeros (a ReLU's spike must not steer a range search).
+        histogram: counts of its values.
+        channels: axis of the channels whose means and extremes are kept apart, ``None`` for none.
     """
 
-    limit: float
-    counts: np.ndarray
-    zeros: int = 0
+    histogram: bool = False
+    channels: int | None = None
+
+    def joined(self, other: Want) -> Want:
+        """Everything that either wants; the axis is the first one's."""
+        axis = self.channels if self.channels is not None else other.channels
+        return Want(self.histogram or other.histogram, axis)
+
+
+@dataclass(frozen=True)
+class ChannelStats:
+    """Statistics of each channel of one tensor.
+
+    Attributes:
+        axis: of the channels.
+        total: sum of each channel's values, float64 ``[C]``.
+        count: values per channel.
+        low, high: extremes of each channel, float64 ``[C]``.
+    """
+
+    axis: int
+    total: np.ndarray
+    count: int
+    low: np.ndarray
+    high: np.ndarray
+
+    @property
+    def mean(self) -> np.ndarray:
+        """Mean of each channel, float64 ``[C]``."""
+        return self.total / max(self.count, 1)
 
     @classmethod
-    def of(cls, x: Tensor, largest: float) -> Histogram:
-        """A histogram that fits ``x``, whose largest magnitude is ``largest``, and holds it."""
-        limit = float(2.0 ** np.ceil(np.log2(max(largest, 1e-30)) + 1e-9))
-        histogram = cls(limit, np.zeros(BINS, dtype=np.int64))
-        histogram.add(x, largest)
-        return histogram
+    def of(cls, x: Tensor, axis: int) -> ChannelStats:
+        """Statistics of one batch, a float tensor with ``axis`` among its dimensions."""
+        others = [d for d in range(x.dim()) if d != axis % x.dim()]
+        low, high = (x.amin(others), x.amax(others)) if others else (x, x)
+        total = x.sum(others, dtype=torch.float64) if others else x.double()
+        count = x.numel() // x.shape[axis]
+        return cls(axis, total.numpy(), count, low.double().numpy(), high.double().numpy())
 
-    def add(self, x: Tensor, largest: float) -> None:
-        """Count the values of ``x`` (float, any shape)."""
-        while largest > self.limit:
-            self._double()
-        index = (x.detach().reshape(-1) * (BINS / (2 * self.limit))).add_(BINS / 2).to(torch.int32)
-        self.counts += torch.bincount(index.clamp_(0, BINS - 1), minlength=BINS).numpy()
-        zeros = int(x.numel() - torch.count_nonzero(x))
-        self.counts[BINS // 2] -= zeros
-        self.zeros += zeros
+    def merged(self, other: ChannelStats) -> ChannelStats:
+        """Both together.
 
-    def _double(self) -> None:
-        pairs = self.counts.reshape(-1, 2).sum(axis=1)
-        self.counts = np.concatenate([np.zeros(BINS // 4, np.int64), pairs, np.zeros(BINS // 4, np.int64)])
-        self.limit *= 2
-
-    def merged(self, other: Histogram) -> Histogram:
-        """Both histograms' counts in one."""
-        a, b = self.copy(), other.copy()
-        while a.limit != b.limit:
-            ratio = a.limit / b.limit
-            if not float(np.log2(ratio)).is_integer():
-                b = b.resampled(2.0 ** np.ceil(np.log2(b.limit)))
-                a = a.resampled(2.0 ** np.ceil(np.log2(a.limit)))
-                continue
-            (a if a.limit < b.limit else b)._double()
-        return Histogram(a.limit, a.counts + b.counts, a.zeros + b.zeros)
-
-    def resampled(self, limit: float) -> Histogram:
-        """The same counts over another range, each bin's count put where its centre falls."""
-        index = ((self.centres() + limit) * (BINS / (2 * limit))).astype(np.int64).clip(0, BINS - 1)
-        return Histogram(
-            limit, np.bincount(index, weights=self.counts, minlength=BINS).astype(np.int64), self.zeros
+        Raises:
+            CalibrationError: another axis or number of channels.
+        """
+        if self.axis != other.axis or self.total.shape != other.total.shape:
+            raise CalibrationError(
+                "channel statistics of two different tensors cannot be merged",
+                why=f"{self.total.size} channels on axis {self.axis}, {other.total.size} on axis {other.axis}",
+            )
+        return ChannelStats(
+            self.axis,
+            self.total + other.total,
+            self.count + other.count,
+            np.minimum(self.low, other.low),
+            np.maximum(self.high, other.high),
         )
-
-    def copy(self) -> Histogram:
-        """An independent copy."""
-        return Histogram(self.limit, self.counts.copy(), self.zeros)
-
-    def centres(self) -> np.ndarray:
-        """Centre of every bin, float64 ``[BINS]``."""
-        width = 2 * self.limit / BINS
-        return -self.limit + width * (np.arange(BINS) + 0.5)
 
 
 @dataclass
@@ -93,6 +102,7 @@ class TensorStats:
         average_low, average_high: exponential moving averages of each batch's extremes.
         histogram: value counts, if an observer needed them.
         batches: number of batches seen.
+        channels: each channel's own, if they were asked for.
     """
 
     low: float = float("inf")
@@ -101,12 +111,18 @@ class TensorStats:
     average_high: float = 0.0
     histogram: Histogram | None = None
     batches: int = 0
+    channels: ChannelStats | None = None
 
-    def update(self, x: Tensor, *, histogram: bool = False) -> None:
+    def update(self, x: Tensor, *, histogram: bool = False, channels: int | None = None) -> None:
         """Take in one batch, a float tensor of any shape."""
         if x.numel() == 0:
             return
-        low, high = (float(v) for v in torch.aminmax(x.detach()))
+        x = x.detach()
+        if channels is not None and x.dim():
+            batch = ChannelStats.of(x, channels)
+            self.channels = batch if self.channels is None else self.channels.merged(batch)
+        x = dense(x)
+        low, high = (float(v) for v in torch.aminmax(x))
         if low != low:  # NaN: min and max would drop it
             low, high = float("-inf"), float("inf")
         weight = _MOMENTUM if self.batches else 1.0
@@ -122,16 +138,47 @@ class TensorStats:
                 self.histogram.add(x, largest)
 
     def merged(self, other: TensorStats) -> TensorStats:
-        """Statistics of both tensors together, for a shared scale."""
-        both = self.histogram and other.histogram and self.histogram.merged(other.histogram)
+        """Statistics of two tensors together, for a shared scale."""
         return TensorStats(
             min(self.low, other.low),
             max(self.high, other.high),
             min(self.average_low, other.average_low),
             max(self.average_high, other.average_high),
-            both or self.histogram or other.histogram,
+            _both(self.histogram, other.histogram),
             self.batches + other.batches,
         )
+
+    def extended(self, other: TensorStats) -> TensorStats:
+        """Statistics of one tensor over two runs' data, this run's first.
+
+        A histogram or channel statistics that only one run has would describe half of the data: they are dropped.
+        """
+        if not self.batches or not other.batches:
+            return self if self.batches else other
+        share = other.batches / (self.batches + other.batches)
+        both = self.histogram is not None and other.histogram is not None
+        channels = self.channels.merged(other.channels) if self.channels and other.channels else None
+        return TensorStats(
+            min(self.low, other.low),
+            max(self.high, other.high),
+            self.average_low + share * (other.average_low - self.average_low),
+            self.average_high + share * (other.average_high - self.average_high),
+            _both(self.histogram, other.histogram) if both else None,
+            self.batches + other.batches,
+            channels,
+        )
+
+
+def _both(one: Histogram | None, other: Histogram | None) -> Histogram | None:
+    return one.merged(other) if one is not None and other is not None else one or other
+
+
+def dense(x: Tensor) -> Tensor:
+    """The values of ``x`` in the order of memory, where that is one block: reductions over it are several times
+    faster than over a channels-last tensor in its logical order."""
+    if not x.is_contiguous() and x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
+        return x.permute(0, 2, 3, 1)
+    return x
 
 
 @dataclass
@@ -142,8 +189,55 @@ class Statistics:
         tensors: node name to statistics.
         images: number of samples seen.
         source: where the data came from, in words: the report shows it.
+        fingerprint: of the float program that the data ran through; empty if nobody asked for it.
+        samples: a few of the inputs, flat, on which a compile without the data is proven.
     """
 
-    tensors: dict[str, TensorStats] = field(default_factory=dict)
+    tensors: Mapping[str, TensorStats] = field(default_factory=dict)
     images: int = 0
     source: str = "calibration data"
+    fingerprint: str = ""
+    samples: tuple[Tensor, ...] = ()
+
+    def merged(self, other: Statistics) -> Statistics:
+        """Statistics over both runs' data; tensors that only one run recorded are left out.
+
+        Raises:
+            CalibrationError: they are of different programs.
+        """
+        if self.fingerprint != other.fingerprint:
+            raise CalibrationError(
+                "these statistics are of two different programs",
+                why="the graphs or the weights differ",
+                fix="calibrate both runs with the same model and the same version of fxc",
+            )
+        names = [name for name in self.tensors if name in other.tensors]
+        sources = dict.fromkeys((self.source, other.source))
+        return Statistics(
+            {name: self.tensors[name].extended(other.tensors[name]) for name in names},
+            self.images + other.images,
+            " + ".join(sources),
+            self.fingerprint,
+            self.samples or other.samples,
+        )
+
+    def save(self, path: Path | str, *, force: bool = False) -> Path:
+        """Write to the folder ``path``, all or nothing: ``statistics.json`` and ``statistics.safetensors``.
+
+        Raises:
+            ArtifactError: the folder holds something else, or cannot be written.
+        """
+        from fxc.passes.quantize.statistics_file import save
+
+        return save(self, Path(path), force=force)
+
+    @classmethod
+    def load(cls, path: Path | str) -> Statistics:
+        """Statistics that :meth:`save` wrote.
+
+        Raises:
+            ArtifactError: missing, damaged, or of another format.
+        """
+        from fxc.passes.quantize.statistics_file import load
+
+        return load(Path(path))

@@ -42,9 +42,15 @@ class ToyRunner:
         return []
 
 
-def opener(model: Path, target: str, **options: Any) -> ToyRunner:
-    assert target == "toy-int8"
-    return ToyRunner(model, conv_program())
+class ToyHost:
+    operators: frozenset[str] = frozenset()
+
+    def target(self, name: str) -> Target:
+        assert name == "toy-int8"
+        return TARGET
+
+    def open_runner(self, model: Path, target: str, **options: Any) -> ToyRunner:
+        return ToyRunner(model, conv_program())
 
 
 def build(**changes: Any) -> Artifact:
@@ -68,7 +74,7 @@ def build(**changes: Any) -> Artifact:
     settings: dict[str, Any] = {
         "preprocessing": {"mean": [0.5], "size": (8, 8)},
         "timings": {"emit": 0.1},
-        "open_runner": opener,
+        "host": ToyHost(),
         "golden": golden,
         **changes,
     }
@@ -123,7 +129,7 @@ def test_what_is_in_a_bundle(saved: Path) -> None:
 
 def test_a_loaded_bundle_is_the_saved_one(saved: Path) -> None:
     program, x = conv_program(), torch.randn(3, 3, 8, 8)
-    loaded = Artifact.load(saved, open_runner=opener)
+    loaded = Artifact.load(saved, host=ToyHost())
     expected, found = program(x), loaded(x)
     assert list(found) == ["first", "more"]
     assert torch.equal(found["first"], expected["first"])
@@ -137,10 +143,11 @@ def test_a_loaded_bundle_is_the_saved_one(saved: Path) -> None:
 
 
 def test_wrong_inputs_are_refused_before_the_runtime(saved: Path) -> None:
-    def never(model: Path, target: str, **options: Any) -> ToyRunner:
-        raise AssertionError("the runtime must not be asked")
+    class Never(ToyHost):
+        def open_runner(self, model: Path, target: str, **options: Any) -> ToyRunner:
+            raise AssertionError("the runtime must not be asked")
 
-    loaded = Artifact.load(saved, open_runner=never)
+    loaded = Artifact.load(saved, host=Never())
     for args in (
         (),
         (torch.ones(2, 3, 8, 9),),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fxc.compiler.files import ensure_writable
+from fxc.compiler.folders import ensure_writable
 
 
 def check_output(path: Path, *, force: bool) -> None:

@@ -11,7 +11,7 @@ from string import Template
 from typing import Any
 
 from fxc.tools.report import sections, summary
-from fxc.tools.report.markup import join, text
+from fxc.tools.report.markup import Markup, join, text
 from fxc.tools.report.measured import Measured, measurements
 
 
@@ -26,7 +26,6 @@ def render(report: dict[str, Any], measured: Sequence[Measured] = ()) -> str:
         measured: blocks of further measurements, shown under the head.
     """
     model, target = report["model"]["name"], report["target"]["name"]
-    script = _file("sort.js")
     body = join(
         summary.header(report),
         summary.tiles(report),
@@ -38,8 +37,14 @@ def render(report: dict[str, Any], measured: Sequence[Measured] = ()) -> str:
         sections.notes(report),
         sections.interface(report),
     )
+    return page(f"{model} → {target} · fxc", body)
+
+
+def page(title: str, body: Markup) -> str:
+    """A whole page around ``body``."""
+    script = _file("sort.js")
     return Template(_file("page.html")).substitute(
-        title=text(f"{model} → {target} · fxc"),
+        title=text(title),
         style=_file("page.css"),
         body=body,
         script=script,

@@ -38,7 +38,7 @@ def accuracy(report: Report) -> Markup:
     ]
     graph = "quantized graph" if quantized(report) else "optimized graph"
     heads = ["output", graph, "file, executed here", "lost between the two"]
-    return _section("Accuracy at the outputs", _table(heads, rows), tag("ul", *how, class_="how"))
+    return section("Accuracy at the outputs", table(heads, rows), tag("ul", *how, class_="how"))
 
 
 def layers(report: Report) -> Markup:
@@ -56,22 +56,22 @@ def layers(report: Report) -> Markup:
         sqnr_by_layer(rows), legend(("int", "int8"), ("float", "left in float")) if integer else None
     )
     box = tag("input", id="filter", type="search", placeholder="filter layers", aria_label="filter layers")
-    return _section(f"Layers ({len(rows)})", chart, box, _sortable(heads, body))
+    return section(f"Layers ({len(rows)})", chart, box, sortable(heads, body))
 
 
 def _layer_row(index: int, row: dict[str, Any], share: float, top: float, integer: bool) -> Markup:
     cells = [
-        _cell(index, index, "num"),
-        _cell(tag("code", row["layer"]), row["layer"]),
-        _cell(row["op"], row["op"]),
-        _cell(bar(share, "work", percent(share)), row.get("macs") or 0),
+        cell(index, index, "num"),
+        cell(tag("code", row["layer"]), row["layer"]),
+        cell(row["op"], row["op"]),
+        cell(bar(share, "work", percent(share)), row.get("macs") or 0),
     ]
     if integer:
         noise = row.get("sqnr_db")
         cells += [
-            _cell(_runs_as(row), "int8" if row["quantized"] else "float"),
-            _cell(_scale(row), row.get("scale") or 0, "num"),
-            _cell(_noise(row, top), -1 if noise is None else noise),
+            cell(_runs_as(row), "int8" if row["quantized"] else "float"),
+            cell(_scale(row), row.get("scale") or 0, "num"),
+            cell(_noise(row, top), -1 if noise is None else noise),
         ]
     return tag("tr", *cells)
 
@@ -105,10 +105,10 @@ def float_tensors(report: Report) -> Markup:
         return Markup("")
     found = report["float_tensors"]
     if not found:
-        return _section("Tensors left in float", tag("p", "None: every tensor with a rule is on integers."))
+        return section("Tensors left in float", tag("p", "None: every tensor with a rule is on integers."))
     groups = _grouped(found, "reason")
     body = [_group(reason, [row["layer"] for row in rows]) for reason, rows in groups]
-    return _section(f"Tensors left in float ({len(found)})", *body)
+    return section(f"Tensors left in float ({len(found)})", *body)
 
 
 def passes(report: Report) -> Markup:
@@ -123,7 +123,7 @@ def passes(report: Report) -> Markup:
     ]
     heads = ["pass", "did", "drift"]
     why = "Drift is the relative error, ‖after − before‖ / ‖before‖, on the sample inputs; – where it was not checked."
-    return _section("Passes", _table(heads, rows), tag("p", why, class_="how"))
+    return section("Passes", table(heads, rows), tag("p", why, class_="how"))
 
 
 def notes(report: Report) -> Markup:
@@ -133,11 +133,11 @@ def notes(report: Report) -> Markup:
     parts = []
     if said:
         items = [tag("li", _by(n), n["text"], _layer_of(n)) for n in said]
-        parts.append(_section("Notes", tag("ul", *items)))
+        parts.append(section("Notes", tag("ul", *items)))
     if declined:
         named = [{**n, "text": f"{n.get('by') or 'a rule'}: {n['text']}"} for n in declined]
         groups = [_group(text, [n.get("layer") for n in rows]) for text, rows in _grouped(named, "text")]
-        parts.append(_section(f"Near misses: rules that declined ({len(declined)})", *groups))
+        parts.append(section(f"Near misses: rules that declined ({len(declined)})", *groups))
     return join(*parts)
 
 
@@ -151,9 +151,9 @@ def interface(report: Report) -> Markup:
     ]
     by = kernels.get("by_implementation") or {}
     sections = (
-        _section("Inputs and outputs", _table(["", "name", "type"], [[s[:-1], n, t] for s, n, t in ends])),
-        _section("Kernels", _table(["kernel", "how many"], [[tag("code", k), n] for k, n in by.items()])),
-        _section("Made with", _table(["tool", "version"], [[k, v] for k, v in report["tools"].items()])),
+        section("Inputs and outputs", table(["", "name", "type"], [[s[:-1], n, t] for s, n, t in ends])),
+        section("Kernels", table(["kernel", "how many"], [[tag("code", k), n] for k, n in by.items()])),
+        section("Made with", table(["tool", "version"], [[k, v] for k, v in report["tools"].items()])),
     )
     return tag("div", *sections, class_="pair")
 
@@ -178,21 +178,25 @@ def _layer_of(note: dict[str, Any]) -> Markup:
     return join(" ", tag("code", note["layer"])) if note.get("layer") else Markup("")
 
 
-def _section(title: str, *content: Content) -> Markup:
+def section(title: str, *content: Content) -> Markup:
+    """A heading and what is under it."""
     return tag("section", tag("h2", title), *content)
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[Content]]) -> Markup:
+def table(heads: Sequence[str], rows: Sequence[Sequence[Content]]) -> Markup:
+    """A plain table."""
     head = tag("tr", *(tag("th", h, scope="col") for h in heads))
     body = [tag("tr", *(tag("td", cell) for cell in row)) for row in rows]
     return tag("div", tag("table", tag("thead", head), tag("tbody", *body)), class_="scroll")
 
 
-def _sortable(heads: list[str], rows: list[Markup]) -> Markup:
+def sortable(heads: list[str], rows: list[Markup]) -> Markup:
+    """The table of layers, which the page's script filters, and sorts by a click on a head."""
     head = tag("tr", *(tag("th", tag("button", h, type="button"), scope="col") for h in heads))
-    table = tag("table", tag("thead", head), tag("tbody", *rows), id="layers")
-    return tag("div", table, class_="scroll tall")
+    whole = tag("table", tag("thead", head), tag("tbody", *rows), id="layers")
+    return tag("div", whole, class_="scroll tall")
 
 
-def _cell(content: Content, order: Content, class_: str | None = None) -> Markup:
+def cell(content: Content, order: Content, class_: str | None = None) -> Markup:
+    """A cell of :func:`sortable`; ``order`` is what it is sorted by."""
     return tag("td", content, data_v=str(order), class_=class_)

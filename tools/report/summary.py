@@ -22,7 +22,7 @@ def header(report: Report) -> Markup:
         tag("h1", title),
         tag("p", f"{about} · {target['device']} · {target['precision']}", class_="about"),
         _verdict(report),
-        _calibration(report),
+        calibration(report),
     )
 
 
@@ -56,15 +56,16 @@ def _where(note: dict[str, Any]) -> Markup:
     return tag("code", note["layer"], class_="where") if note.get("layer") else Markup("")
 
 
-def _calibration(report: Report) -> Markup:
-    calibration = report.get("calibration")
-    if calibration is None:
+def calibration(report: Report) -> Markup:
+    """What the ranges come from; nothing for float targets."""
+    found = report.get("calibration")
+    if found is None:
         return Markup("")
-    images = calibration.get("images")
-    if calibration["source"] == "synthesised":
+    images = found.get("images")
+    if found["source"] == "synthesised":
         body: list[Content] = [
             tag("strong", "Calibrated on synthesised inputs, not on data. "),
-            f"{calibration['said']} ({images} of them). Ranges from real inputs are usually tighter: "
+            f"{found['said']} ({images} of them). Ranges from real inputs are usually tighter: "
             "give calibration data before judging accuracy.",
         ]
         return tag("p", *body, class_="verdict note")

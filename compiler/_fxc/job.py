@@ -1,0 +1,211 @@
+"""One target's share of a compile: everything after the program that all targets start from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fxc.catalogue import Room, resolve
+from fxc.compiler.artifact import Artifact, Golden, build_artifact
+from fxc.compiler.backend import Emitted, Kernel
+from fxc.compiler.errors import ArtifactError
+from fxc.compiler.files import write_error
+from fxc.compiler.program import Program
+from fxc.compiler.scratch import WorkFolder
+from fxc.compiler.target import Target
+from fxc.data import Data
+from fxc.passes.quantize.annotate import Annotate
+from fxc.passes.quantize.insert import InsertQDQ
+from fxc.passes.quantize.statistics import Statistics
+from fxc.proof import OutputProof, compare_outputs, golden_intermediates
+from fxc.report import build_report
+from fxc.request import Request, refuse
+from fxc.stages import Stages
+from fxc.watch import Watch
+
+
+@dataclass(frozen=True)
+class Execution:
+    """The emitted file, read back and run on the proof samples."""
+
+    outputs: tuple[Tensor, ...]
+    kernels: list[Kernel]
+    runtime: str
+    file_bytes: int
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a compile leaves behind for its report; ``source`` is the program as captured."""
+
+    source: Program
+    float_program: Program
+    program: Program
+    request: Request
+    data: Data
+    statistics: Statistics | None
+    emitted: Emitted
+    execution: Execution
+    float_outputs: tuple[Tensor, ...]
+    graph_outputs: tuple[Tensor, ...]
+    proofs: list[OutputProof]
+    watch: Watch
+
+
+@dataclass
+class Job:
+    """A target on its way from the shared program to its artifact; each method is a stage or two, in this order.
+
+    Attributes:
+        request: of this target.
+        stages, watch: this target's own, with what was done for all targets in them already.
+        source: the program as captured.
+        work: folder of the bundle; it belongs to the artifact in the end.
+        program: the float program, legal for the target after :meth:`legalize`.
+        annotated: the same with quantizers, ``None`` for a float target.
+    """
+
+    request: Request
+    stages: Stages
+    watch: Watch
+    source: Program
+    program: Program
+    work: WorkFolder = field(default_factory=lambda: _work_folder())
+    annotated: Program | None = None
+
+    @property
+    def target(self) -> Target:
+        """What it is compiled for."""
+        return self.request.target
+
+    @property
+    def room(self) -> Room:
+        """The backend room."""
+        return self.request.catalogue.room(self.target)
+
+    def legalize(self) -> None:
+        """Run the room's passes and ask it what it cannot take.
+
+        Raises:
+            LegalityError: something that it cannot.
+        """
+        with self.stages("legalize"):
+            self.program = self.watch.run(self.program, self.room.pipeline(self.target))
+            refuse(self.room.check(self.program, self.target), self.target)
+
+    def annotate(self) -> None:
+        """Attach the target's quantizers, if it quantizes."""
+        if self.target.scheme is not None:
+            with self.stages("annotate"):
+                step = Annotate(self.target.scheme, self.request.config)
+                self.annotated = self.watch.run(self.program, (step,))
+
+    def finish(
+        self, data: Data, statistics: Statistics | None, float_outputs: tuple[Tensor, ...]
+    ) -> Artifact:
+        """Quantize, check, emit, run the file and bundle it.
+
+        Raises:
+            FxcError: of the stage that failed.
+        """
+        quantized = self._quantized(statistics)
+        with self.stages("check"):
+            graph_outputs = quantized.run_flat(*data.samples)
+        self.watch.end(quantized)
+        folder = Path(self.work.name)
+        with self.stages("emit"), self._written():
+            emitted = self.room.emit(quantized, self.target, folder)
+        with self.stages("run"), self._written():
+            execution = self._run(folder / emitted.model, data.samples)
+            proofs = compare_outputs(quantized, float_outputs, graph_outputs, execution.outputs)
+        used = statistics if self.annotated is not None else None
+        with self.stages("bundle"), self._written():
+            return self._bundle(
+                Finished(
+                    self.source,
+                    self.program,
+                    quantized,
+                    self.request,
+                    data,
+                    used,
+                    emitted,
+                    execution,
+                    float_outputs,
+                    graph_outputs,
+                    proofs,
+                    self.watch,
+                )
+            )
+
+    def _quantized(self, statistics: Statistics | None) -> Program:
+        scheme = self.target.scheme
+        if self.annotated is None or scheme is None or statistics is None:
+            return self.program
+        with self.stages("quantize"):
+            insert = InsertQDQ(scheme.share_ratio, scheme.mix_signs, statistics)
+            return self.watch.run(self.annotated, (insert,))
+
+    def _run(self, model: Path, samples: tuple[Tensor, ...]) -> Execution:
+        runner = self.room.load(model, self.target, precision=self.target.options.get("proof_precision"))
+        outputs = runner([x.detach().cpu().numpy() for x in samples])
+        # Writable copies: a runtime may hand out views of its own buffers.
+        tensors = tuple(torch.from_numpy(y.copy()) for y in outputs)
+        return Execution(tensors, runner.kernels(), runner.describe, model.stat().st_size)
+
+    def _bundle(self, done: Finished) -> Artifact:
+        report = build_report(done)
+        golden = Golden(
+            inputs=done.data.samples,
+            outputs=done.execution.outputs,
+            graph_outputs=done.graph_outputs,
+            float_outputs=done.float_outputs,
+            intermediates=golden_intermediates(done.program, done.data.samples),
+        )
+        html = resolve("fxc.tools.report:render")(report)
+        return build_artifact(
+            program=done.program,
+            target=self.target,
+            emitted=done.emitted,
+            work=self.work,
+            report=report,
+            report_html=html,
+            golden=golden,
+            preprocessing=self.request.preprocessing,
+            timings=self._timings(),
+            host=self.request.catalogue,
+        )
+
+    def _timings(self) -> dict[str, Any]:
+        return {
+            "stages": dict(self.stages.seconds),
+            "passes": self.watch.timer.seconds,
+            "verify": self.watch.verify.seconds if self.watch.verify else 0.0,
+        }
+
+    @contextmanager
+    def _written(self) -> Iterator[None]:
+        """A full disk and the like, told as such.
+
+        Raises:
+            ArtifactError: naming the file, or the temporary folder.
+        """
+        try:
+            yield
+        except OSError as error:
+            place = error.filename if isinstance(error.filename, str) else self.work.name
+            raise write_error(Path(place), error) from error
+
+
+def _work_folder() -> WorkFolder:
+    try:
+        return WorkFolder("compile")
+    except OSError as error:
+        raise ArtifactError(
+            f"cannot make a temporary folder: {error}", fix="set TMPDIR to a folder that you may write"
+        ) from error

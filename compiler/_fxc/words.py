@@ -1,0 +1,66 @@
+"""From the keyword arguments of the public functions to what the compiler works with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from fxc.catalogue import Catalogue
+from fxc.compiler.config import LayerConfig, QuantConfig
+from fxc.compiler.errors import UsageError
+from fxc.compiler.target import Target
+
+
+def names(word: str, given: Sequence[str] | None) -> tuple[str, ...]:
+    """``given`` as a tuple; one name alone is a list of one.
+
+    Raises:
+        UsageError: something else than names.
+    """
+    if given is None or isinstance(given, str):
+        return (given,) if given else ()
+    if not isinstance(given, Iterable) or not all(isinstance(n, str) for n in given):
+        raise UsageError(f"{word} takes a list of names, got {given!r}", fix=f'{word}=["…"]')
+    return tuple(given)
+
+
+def targets(catalogue: Catalogue, given: Any) -> tuple[Target, ...]:
+    """The targets that a user names.
+
+    Raises:
+        UsageError: none, one of them twice, or an unknown one.
+    """
+    if isinstance(given, (str, Target)) or not isinstance(given, Iterable):
+        return (_target(catalogue, given),)
+    found = tuple(_target(catalogue, name) for name in given)
+    if not found:
+        raise UsageError("no target is given", fix='target="cpu-int8", or a list of them')
+    known = [target.name for target in found]
+    if twice := [name for name in known if known.count(name) > 1]:
+        raise UsageError(f"the target {twice[0]} is given twice")
+    return found
+
+
+def _target(catalogue: Catalogue, given: Any) -> Target:
+    return catalogue.target(given.name if isinstance(given, Target) else given)
+
+
+def quantization(
+    base: QuantConfig | Mapping[str, Any] | None, layers: Mapping[str, Any] | None, **words: Any
+) -> QuantConfig:
+    """The user's config, the single words on top.
+
+    Raises:
+        UsageError: an unknown word or a value of the wrong kind.
+    """
+    if isinstance(base, Mapping):
+        base = QuantConfig.parse(base)
+    if base is not None and not isinstance(base, QuantConfig):
+        raise UsageError(f"quantization takes a QuantConfig or a mapping, got {type(base).__name__}")
+    if layers is not None and not isinstance(layers, Mapping):
+        raise UsageError(
+            f"layers takes a mapping from pattern to overrides, got {type(layers).__name__}",
+            fix='layers={"head.*": {"observer": "mse"}}',
+        )
+    plain = {k: v if not isinstance(v, LayerConfig) else vars(v) for k, v in (layers or {}).items()}
+    return (base or QuantConfig()).merged(QuantConfig.parse({**words, "layers": plain}))
