@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from fxc.tools.cli.calibrate import calibrate_command
 from fxc.tools.cli.compile import compile_command
 from fxc.tools.cli.inspect import inspect_command
 from fxc.tools.cli.lint import lint_command
@@ -22,6 +23,7 @@ def application() -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     app.command("compile")(compile_command)
+    app.command("calibrate")(calibrate_command)
     app.command("run")(run_command)
     app.command("verify")(verify_command)
     app.command("inspect")(inspect_command)

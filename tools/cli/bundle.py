@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from fxc.compiler.errors import CalibrationError, InputError
+from fxc.compiler.errors import ArtifactError, CalibrationError, InputError
 from fxc.compiler.program import InputSpec
 from fxc.tools.data import arrays, images
 from fxc.tools.data.calibration import BATCH, static_batch
@@ -23,6 +23,24 @@ if TYPE_CHECKING:
 Batch = tuple[Tensor, ...]
 Named = tuple[list[str], Batch]
 """A batch with one name per sample; a fixed batch may be longer than its names."""
+
+
+def one_bundle(path: Path) -> Artifact:
+    """The bundle at ``path``.
+
+    Raises:
+        ArtifactError: no bundle, or the folder over the bundles of several targets.
+    """
+    import fxc
+
+    found = fxc.load(path)
+    if isinstance(found, fxc.Artifacts):
+        raise ArtifactError(
+            f"{path} holds the bundles of several targets",
+            why=f"they are {', '.join(found)}",
+            fix=f"give one of them: {path / next(iter(found))}",
+        )
+    return found
 
 
 def input_specs(artifact: Artifact) -> tuple[InputSpec, ...]:

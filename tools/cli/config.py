@@ -11,7 +11,12 @@ from fxc.compiler.quant import Observer
 
 
 def quantization(
-    file: Path | None, keep_float: Sequence[str] | None, observer: str | None, percentile: float | None
+    file: Path | None,
+    keep_float: Sequence[str] | None,
+    observer: str | None,
+    percentile: float | None,
+    equalize: bool | None = None,
+    bias_correction: str | None = None,
 ) -> QuantConfig:
     """One config of both.
 
@@ -19,6 +24,10 @@ def quantization(
         UsageError: an unreadable file, an unknown word or a value out of range.
     """
     flags = QuantConfig(
-        observer=cast("Observer | None", observer), percentile=percentile, keep_float=tuple(keep_float or ())
+        observer=cast("Observer | None", observer),
+        percentile=percentile,
+        keep_float=tuple(keep_float or ()),
+        equalize=equalize,
+        bias_correction=bias_correction,
     )
     return QuantConfig.read(file).merged(flags) if file is not None else flags

@@ -13,7 +13,11 @@ def check_output(path: Path, *, force: bool) -> None:
     Raises:
         ArtifactError: it exists and ``force`` is not set, or its folder cannot be written.
     """
-    ensure_writable(path, force=force, removable=lambda folder: (folder / "manifest.json").is_file())
+    ensure_writable(path, force=force, removable=_looks_written)
+
+
+def _looks_written(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in ("manifest.json", "targets.json"))
 
 
 def check_dump(path: Path) -> None:

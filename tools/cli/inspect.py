@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fxc.tools.cli import options as o
-from fxc.tools.cli.compile import summary_rows
 from fxc.tools.cli.output import Result, columns, facts, shape, size
+from fxc.tools.cli.summary import summary_rows
 
 if TYPE_CHECKING:
     from fxc.compiler.artifact import Artifact
@@ -21,9 +21,9 @@ def inspect_command(
     debug: o.Debug = False,
 ) -> Result:
     """Show what a bundle holds; every hash is checked on the way."""
-    import fxc
+    from fxc.tools.cli.bundle import one_bundle
 
-    artifact = fxc.load(bundle)
+    artifact = one_bundle(bundle)
     sizes = {
         f.relative_to(bundle).as_posix(): f.stat().st_size for f in sorted(bundle.rglob("*")) if f.is_file()
     }

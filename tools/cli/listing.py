@@ -6,14 +6,16 @@ from dataclasses import asdict
 from typing import Any
 
 from fxc.compiler.target import Target
-from fxc.tools.cli.output import Result, columns
+from fxc.tools.cli.output import Result, columns, warn
 
 
 def listing() -> Result:
-    """Every target of the catalogue."""
-    import fxc
+    """Every target of the catalogue; an installed extension that cannot be used is a warning."""
+    from fxc.catalogue import INSTALLED
 
-    known = fxc.targets()
+    for text in INSTALLED.unlisted:
+        warn(text)
+    known = INSTALLED.targets()
     rows = [(t.name, t.device, t.precision, t.format, t.host, t.toolchain) for t in known]
     table = columns(rows, ("target", "device", "precision", "format", "on this host", "toolchain"))
     notes = [f"{t.name}: {t.notes}" for t in known if t.notes]

@@ -5,7 +5,9 @@ Exit codes: 0 done, 1 refused or not proven, 2 wrong usage, 70 a bug in fxc, 130
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stdout
@@ -20,6 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code. Nothing but the result is written to stdout with ``--json``."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     as_json, stdout = "--json" in words and "--help" not in words, sys.stdout
+    _end_as_interrupted()
     with redirect_stdout(sys.stderr) if as_json else nullcontext():
         result = _outcome(words, debug="--debug" in words)
     if result.text or (as_json and result.document):
@@ -44,6 +47,15 @@ def _outcome(words: list[str], *, debug: bool) -> Result:
         return returned
     code = returned if isinstance(returned, int) else 0
     return _interrupted() if code == INTERRUPTED else Result({}, "", code)
+
+
+def _end_as_interrupted() -> None:
+    """Let a polite kill and a lost terminal clean up as Ctrl-C does; by default they leave temporary folders."""
+    if threading.current_thread() is threading.main_thread():
+        for name in ("SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+                signal.signal(number, signal.default_int_handler)
 
 
 def _instant(words: list[str]) -> Result | None:

@@ -32,6 +32,15 @@ TargetName = Annotated[
         "--target", "-t", help="What to compile for; 'fxc targets' lists them.", autocompletion=target_names
     ),
 ]
+TargetNames = Annotated[
+    list[str],
+    typer.Option(
+        "--target",
+        "-t",
+        help="What to compile for; 'fxc targets' lists them. Repeat it: one capture, one calibration, one report.",
+        autocompletion=target_names,
+    ),
+]
 Weights = Annotated[
     str | None,
     typer.Option(
@@ -64,17 +73,27 @@ KeepFloat = Annotated[
 Observer = Annotated[
     str | None,
     typer.Option(
-        "--observer", help="How ranges are found: minmax, moving_average, percentile, mse or entropy."
+        "--observer", help="How ranges are found: minmax, moving_average, percentile, mse, entropy, or auto."
     ),
 ]
 Percentile = Annotated[
     float | None, typer.Option("--percentile", help="In percent, for the percentile observer: 99.99.")
 ]
+Equalize = Annotated[
+    bool | None,
+    typer.Option(
+        "--equalize/--no-equalize",
+        help="Even out channels whose ranges differ, where eight bits gain by it. [equalize]",
+        show_default=False,
+    ),
+]
+BiasCorrection = Annotated[
+    str | None,
+    typer.Option("--bias-correction", metavar="HOW", help="none, analytic or empirical.", show_default=False),
+]
 ConfigFile = Annotated[
     Path | None,
-    typer.Option(
-        "--config", metavar="FILE.yaml", help="keep_float, observer, percentile, layers. Flags win over it."
-    ),
+    typer.Option("--config", metavar="FILE.yaml", help="The words of quantization; flags win over it."),
 ]
 DataText = Annotated[
     str | None,
@@ -82,9 +101,24 @@ DataText = Annotated[
         "--calibration-data",
         "--data",
         metavar="DATA",
-        help="A folder of images, .npy, .npz, .pt, or file.py:iterable.",
+        help="A folder of images, .npy, .npz, .pt, file.py:iterable, or statistics of 'fxc calibrate'.",
     ),
 ]
+RequiredData = Annotated[
+    str,
+    typer.Option(
+        "--calibration-data",
+        "--data",
+        metavar="DATA",
+        help="A folder of images, .npy, .npz, .pt, or file.py:iterable.",
+        show_default=False,
+    ),
+]
+Skip = Annotated[
+    list[str] | None,
+    typer.Option("--skip", metavar="PASS", help="Leave an optimization out. Repeat it."),
+]
+Name = Annotated[str | None, typer.Option("--name", help="The model's name in reports and files.")]
 Mean = Annotated[
     str | None, typer.Option("--mean", metavar="M,M,M", help="Per channel, for images scaled to [0, 1].")
 ]

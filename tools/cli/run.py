@@ -43,10 +43,9 @@ def run_command(
             raise UsageError(f"there is no {path}")
     with progress() as report:
         report("load", 0, None)
-        import fxc
-        from fxc.tools.cli.bundle import output_names, read_inputs
+        from fxc.tools.cli.bundle import one_bundle, output_names, read_inputs
 
-        artifact = fxc.load(bundle)
+        artifact = one_bundle(bundle)
         sources: list[str] = []
         runs: list[list[Tensor]] = []
         for names, batch in read_inputs(artifact, inputs, *words):

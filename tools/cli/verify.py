@@ -84,9 +84,9 @@ def verify_command(
     words = o.sizes(size, "--size"), o.floats(mean, "--mean"), o.floats(std, "--std")
     with progress() as report:
         report("load", 0, None)
-        import fxc
+        from fxc.tools.cli.bundle import one_bundle
 
-        artifact = fxc.load(bundle)
+        artifact = one_bundle(bundle)
         report("golden", 0, None)
         now = proof_run(artifact)
         checks = golden_checks(artifact, now)

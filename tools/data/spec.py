@@ -8,7 +8,7 @@ from typing import Literal
 
 from fxc.compiler.errors import CalibrationError
 
-Kind = Literal["images", "npy", "npz", "pt", "python"]
+Kind = Literal["images", "npy", "npz", "pt", "python", "statistics"]
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff", ".gif")
 _FILES: dict[str, Kind] = {".npy": "npy", ".npz": "npz", ".pt": "pt", ".pth": "pt"}
@@ -44,7 +44,7 @@ def parse_spec(text: str) -> DataSpec:
         return DataSpec("python", _existing(Path(file), text), _named(attribute, text))
     path = _existing(Path(text), text)
     if path.is_dir():
-        return DataSpec("images", path)
+        return DataSpec("statistics" if (path / "statistics.json").is_file() else "images", path)
     if path.suffix == ".py":
         raise CalibrationError(
             f"{text} does not say which name in the file holds the data", fix=f"write {text}:NAME"
