@@ -1,8 +1,10 @@
 """The user's say in quantization: the same words as keyword arguments, command-line flags and a YAML file.
 
 ```yaml
-observer: mse                  # minmax | moving_average | percentile | mse | entropy
+observer: mse                  # minmax | moving_average | percentile | mse | entropy | auto
 percentile: 99.99              # with observer: percentile
+equalize: true                 # even out channels whose ranges differ, where eight bits gain by it
+bias_correction: empirical     # none | analytic | empirical
 keep_float: ["classifier.*"]   # layers that stay in float, as shell patterns
 layers:                        # per-layer overrides; later patterns win
   "features.0.*": {observer: percentile, percentile: 99.9}
@@ -24,6 +26,9 @@ import yaml
 
 from fxc.compiler.errors import UsageError
 from fxc.compiler.quant import OBSERVERS, Observer, QuantSpec
+
+
+BIAS_CORRECTIONS = ("none", "analytic", "empirical")
 
 
 @dataclass(frozen=True)
@@ -58,17 +63,27 @@ class QuantConfig:
             percentile without an observer means ``observer="percentile"``.
         keep_float: shell patterns (``fnmatch``) over layer names, ``"classifier.*"``.
         layers: pattern to overrides; where several match, later ones win.
+        equalize: whether channels whose ranges differ are evened out first; ``None`` is yes.
+        bias_correction: ``"none"``, ``"analytic"`` (from channel means) or ``"empirical"`` (from a few samples); ``None``
+            is none.
     """
 
     observer: Observer | None = None
     percentile: float | None = None
     keep_float: tuple[str, ...] = ()
     layers: Mapping[str, LayerConfig] = field(default_factory=dict)
+    equalize: bool | None = None
+    bias_correction: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "observer", LayerConfig(None, self.observer, self.percentile).observer)
         if isinstance(self.keep_float, str) or not all(isinstance(p, str) for p in self.keep_float):
             raise UsageError("keep_float takes a list of layer patterns", fix='keep_float=["classifier.*"]')
+        if self.equalize is not None and not isinstance(self.equalize, bool):
+            raise UsageError(f"equalize takes true or false, got {self.equalize!r}")
+        if self.bias_correction is not None and self.bias_correction not in BIAS_CORRECTIONS:
+            known = ", ".join(BIAS_CORRECTIONS)
+            raise UsageError(f"unknown bias_correction {self.bias_correction!r}", fix=f"known: {known}")
 
     @classmethod
     def parse(cls, mapping: Mapping[str, Any]) -> QuantConfig:
@@ -88,6 +103,8 @@ class QuantConfig:
             percentile=_number(mapping.get("percentile")),
             keep_float=tuple(patterns) if not isinstance(patterns, str) else (patterns,),
             layers={str(k): _layer(str(k), v) for k, v in layers.items()},
+            equalize=mapping.get("equalize"),
+            bias_correction=mapping.get("bias_correction"),
         )
 
     @classmethod
@@ -115,6 +132,8 @@ class QuantConfig:
             percentile=other.percentile if other.percentile is not None else self.percentile,
             keep_float=self.keep_float + other.keep_float,
             layers={**self.layers, **other.layers},
+            equalize=other.equalize if other.equalize is not None else self.equalize,
+            bias_correction=other.bias_correction or self.bias_correction,
         )
 
     def for_layer(self, names: tuple[str, ...]) -> LayerConfig:

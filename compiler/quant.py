@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-OBSERVERS = ("minmax", "moving_average", "percentile", "mse", "entropy")
+OBSERVERS = ("minmax", "moving_average", "percentile", "mse", "entropy", "auto")
 _INT_BITS = {"int8": 8, "uint8": 8, "int16": 16, "uint16": 16, "int32": 32, "int4": 4, "uint4": 4}
 
-Observer = Literal["minmax", "moving_average", "percentile", "mse", "entropy"]
+Observer = Literal["minmax", "moving_average", "percentile", "mse", "entropy", "auto"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,8 @@ class QuantSpec:
         symmetric: the zero point is fixed (0 for signed types, the middle of the range for unsigned ones).
         axis: channel axis of a per-channel spec, ``None`` for per tensor.
         scale_kind: ``"any"`` float32 or ``"pow2"`` (power of two).
-        observer: how the range is found from data; ``percentile`` is its parameter in percent.
+        observer: how the range is found from data; ``percentile`` is its parameter in percent, ``auto`` the best of the
+            others by measurement.
         fixed: ``(scale, zero_point)`` when the range is known without data (a sigmoid's).
     """
 

@@ -81,6 +81,8 @@ def compile(  # the name is the point: fxc.compile
     observer: str | None = None,
     percentile: float | None = None,
     layers: Mapping[str, Any] | None = None,
+    equalize: bool | None = None,
+    bias_correction: str | None = None,
     outputs: Sequence[str] | None = None,
     dynamic_batch: bool | None = None,
     name: str | None = None,
@@ -102,11 +104,15 @@ def compile(  # the name is the point: fxc.compile
         calibration_data: batches (a tensor, a tuple of positional or a dict of keyword arguments each), iterated once;
             or the :class:`Statistics` that :func:`calibrate` made of them. Without it an int8 target calibrates on
             images synthesised from the model's batch norms, and says so.
-        quantization: a :class:`QuantConfig` or the same as plain data; the next four arguments add to it.
+        quantization: a :class:`QuantConfig` or the same as plain data; the next six arguments add to it.
         keep_float: layer patterns that stay in float.
-        observer: ``minmax``, ``moving_average``, ``percentile``, ``mse`` or ``entropy``, for every activation.
+        observer: ``minmax``, ``moving_average``, ``percentile``, ``mse`` or ``entropy`` for every activation, or ``auto``:
+            for each tensor the one that serves its readers best, by measurement.
         percentile: for ``observer="percentile"``.
         layers: pattern to overrides, ``{"head.*": {"observer": "mse"}}``.
+        equalize: even out channels whose ranges differ, where eight bits gain by it (on by default).
+        bias_correction: ``analytic`` or ``empirical``: take what quantization moves the mean of a layer's output by out
+            of its bias; ``none`` by default.
         dump: folder for a step-by-step picture of every pass.
         verify: check each pass's promise about numbers on the example inputs.
         skip: names of optimization passes to leave out.
@@ -126,7 +132,13 @@ def compile(  # the name is the point: fxc.compile
     request = Request(
         target=chosen[0],
         config=words.quantization(
-            quantization, layers, keep_float=keep_float, observer=observer, percentile=percentile
+            quantization,
+            layers,
+            keep_float=keep_float,
+            observer=observer,
+            percentile=percentile,
+            equalize=equalize,
+            bias_correction=bias_correction,
         ),
         example_inputs=example_inputs,
         example_kwargs=example_kwargs,
@@ -157,6 +169,7 @@ def calibrate(
     example_kwargs: Mapping[str, Any] | None = None,
     outputs: Sequence[str] | None = None,
     dynamic_batch: bool | None = None,
+    equalize: bool | None = None,
     skip: Sequence[str] = (),
     trust: bool = False,
     progress: Progress | None = None,
@@ -168,8 +181,8 @@ def calibrate(
     several runs (``one.merged(other)``).
 
     Args:
-        model, example_inputs, example_kwargs, outputs, dynamic_batch, skip, trust, extensions: as in :func:`compile`;
-            what is compiled later must be given the same.
+        model, example_inputs, example_kwargs, outputs, dynamic_batch, equalize, skip, trust, extensions: as in
+            :func:`compile`; what is compiled later must be given the same.
         data: batches, as ``calibration_data`` of :func:`compile`.
         targets: targets that will be compiled for; all integer targets by default.
         progress: called as ``progress(stage, done, total)``.
@@ -186,6 +199,7 @@ def calibrate(
     )
     request = Request(
         target=chosen[0],
+        config=QuantConfig(equalize=equalize),
         example_inputs=example_inputs,
         example_kwargs=example_kwargs,
         calibration_data=data,

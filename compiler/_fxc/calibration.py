@@ -13,7 +13,7 @@ from fxc.compiler.pipeline import run_pipeline
 from fxc.compiler.program import Program
 from fxc.compiler.target import Target
 from fxc.data import gather
-from fxc.driver import begin
+from fxc.driver import begin, tuned
 from fxc.fingerprint import fingerprint
 from fxc.passes.quantize.annotate import Annotate
 from fxc.passes.quantize.calibrate import calibrate, wants
@@ -36,10 +36,12 @@ def calibrate_model(model: Any, request: Request, targets: Sequence[Target], sta
         CaptureError, CalibrationError: as in :func:`fxc.calibrate`.
     """
     check_skip(request.skip)
-    start = begin(model, request, stages, Watch(verify=False, dump=None))
+    watch = Watch(verify=False, dump=None)
+    start = begin(model, request, stages, watch)
+    data = gather(start.trainable, request.calibration_data, quantized=True)
+    start = tuned(start, data, request, stages, watch)
     with stages("annotate"):
         programs = [_annotated(start.program, request, target) for target in targets if target.quantized]
-    data = gather(start.trainable, request.calibration_data, quantized=True)
     wanted = {name: want for program in programs for name, want in _everything(program).items()}
     with stages("calibrate") as progress:
         found = calibrate(
@@ -49,7 +51,7 @@ def calibrate_model(model: Any, request: Request, targets: Sequence[Target], sta
             source=data.source,
             progress=progress,
         )
-    return replace(found, fingerprint=fingerprint(start.source, start.program), samples=data.samples)
+    return replace(found, fingerprint=fingerprint(start.source, start.program), samples=data.tuning)
 
 
 def _annotated(program: Program, request: Request, target: Target) -> Program:

@@ -41,6 +41,7 @@ PASSES = {
     "scale_shift": "fxc.passes.scale_shift:ScaleShift",
     "fuse_activation": "fxc.passes.fuse_activation:FuseActivation",
     "substitute": "fxc.passes.substitute:Substitute",
+    "equalize": "fxc.passes.quantize.equalize:Equalize",
     "extension": "fxc.passes.extension:ExtensionRules",
 }
 
@@ -106,7 +107,7 @@ class Catalogue:
     def _ready(self) -> Shelf:
         """Extensions whose parts are all there and fit together."""
         given = {extension.name for extension in self.given}
-        shelf = Shelf(broken=self._shelf.broken)
+        shelf = replace(self._shelf, extensions=())
         for extension in self._shelf.extensions:
             add = shelf.with_given if extension.name in given else shelf.with_installed
             shelf = add(extension, partial(resolves, own=LOWERINGS))
@@ -114,8 +115,13 @@ class Catalogue:
 
     @property
     def broken(self) -> tuple[str, ...]:
-        """A sentence for each installed extension that cannot be used; more may be found by :attr:`extensions`."""
-        return self._shelf.broken if "_ready" not in vars(self) else self._ready.broken
+        """A sentence for each installed extension that cannot be used."""
+        return self._ready.broken
+
+    @property
+    def unlisted(self) -> tuple[str, ...]:
+        """A sentence for each installed extension whose targets cannot even be listed; resolves no reference."""
+        return self._shelf.broken
 
     @property
     def extensions(self) -> tuple[Extension, ...]:

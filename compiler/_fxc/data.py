@@ -12,11 +12,15 @@ from torch import Tensor
 
 from fxc.compiler.errors import CalibrationError, FxcError
 from fxc.compiler.program import Program
-from fxc.passes.quantize.calibrate import batches, count_samples
+from fxc.passes.quantize.calibrate import BATCH, batches, count_samples
+from fxc.passes.quantize.statistics import Statistics
 from fxc.passes.quantize.synthesize import synthesize
 
 PROOF_SAMPLES = 4
 """Samples on which the float program, the quantized graph and the emitted file are compared."""
+
+TUNING_SAMPLES = BATCH
+"""Samples on which quantization is tuned: channels equalized, observers chosen, biases corrected."""
 
 
 @dataclass
@@ -25,12 +29,14 @@ class Data:
 
     Attributes:
         samples: flat inputs, at most :data:`PROOF_SAMPLES` rows each.
+        tuning: flat inputs, at most :data:`TUNING_SAMPLES` rows each.
         rest: all batches, the peeled first one included.
         source: where the data comes from, in words.
         given: whether the user gave it.
     """
 
     samples: tuple[Tensor, ...]
+    tuning: tuple[Tensor, ...]
     rest: Iterable[Any]
     source: str
     given: bool
@@ -53,9 +59,16 @@ def gather(program: Program, given: Any, *, quantized: bool) -> Data:
         made, source = synthesize(program)
         data = iter(made)
     else:
-        return Data(program.example_inputs, (), "the example inputs", False)
-    samples, rest = _peel(program, data)
-    return Data(samples, rest, source, given is not None)
+        return Data(program.example_inputs, (), (), "the example inputs", False)
+    tuning, rest = _peel(program, data)
+    return Data(program.first_rows(tuning, PROOF_SAMPLES), tuning, rest, source, given is not None)
+
+
+def recorded(program: Program, statistics: Statistics) -> Data:
+    """What statistics offer in the place of data: the few samples that they keep."""
+    tuning = statistics.samples
+    samples = program.first_rows(tuning, PROOF_SAMPLES) if tuning else program.example_inputs
+    return Data(samples, tuning, (), statistics.source, True)
 
 
 def _iterate(data: Any) -> Iterator[Any]:
@@ -91,16 +104,16 @@ def _guarded(data: Iterable[Any]) -> Iterator[Any]:
 
 
 def _peel(program: Program, data: Iterator[Any]) -> tuple[tuple[Tensor, ...], Iterable[Any]]:
-    """The proof samples, out of as few batches as hold them, and all the data again."""
+    """The samples that tuning and proofs use, out of as few batches as hold them, and all the data again."""
     held: list[Any] = []
     for item in data:
         held.append(item)
         flat = next(batches(program, held))
-        if not program.dynamic or count_samples(program, flat) >= PROOF_SAMPLES:
+        if not program.dynamic or count_samples(program, flat) >= TUNING_SAMPLES:
             break
     if not held:
         raise CalibrationError(
             "the calibration data is empty",
             fix="20 to 100 typical inputs are enough; a consumed iterator is empty too",
         )
-    return program.first_rows(flat, PROOF_SAMPLES), chain(held, data)
+    return program.first_rows(flat, TUNING_SAMPLES), chain(held, data)

@@ -7,8 +7,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
-from torch import Tensor
-
 from fxc.compiler.artifact import Artifact
 from fxc.compiler.backend import Violation
 from fxc.compiler.passbase import Pass
@@ -16,13 +14,15 @@ from fxc.compiler.pipeline import run_pipeline
 from fxc.compiler.program import Program
 from fxc.compiler.serialize_values import encode_tree
 from fxc.compiler.target import Target
-from fxc.data import Data, gather
+from fxc.data import Data, gather, recorded
 from fxc.fingerprint import fingerprint, usable
 from fxc.job import Job
 from fxc.passes.pipelines import canonical, optimize, simplify
+from fxc.passes.quantize.bias_correction import mean_wants
 from fxc.passes.quantize.calibrate import calibrate
+from fxc.passes.quantize.equalize import Equalize
 from fxc.passes.quantize.statistics import Statistics
-from fxc.request import Request, captured, check_skip, refuse
+from fxc.request import Request, captured, check_skip, left_out, refuse
 from fxc.sound import unsound
 from fxc.stages import Stages
 from fxc.watch import Watch
@@ -44,13 +44,22 @@ def compile_targets(
     check_skip(request.skip)
     watch = Watch(verify=request.verify, dump=request.dump)
     start = begin(model, request, stages, watch)
-    with ExitStack() as failed:
-        jobs = []
+    with stages("legalize"):
         for target in targets:
+            refuse(_illegal(start.program, replace(request, target=target)), target)
+    # Data is touched when no target can refuse the model any more.
+    with stages("synthesize"):
+        data = _data(start, request, quantized=any(target.quantized for target in targets))
+    with ExitStack() as failed:
+        jobs: dict[str, Job] = {}
+        # Float targets take the program as it is, so they branch off first.
+        for target in sorted(targets, key=lambda t: t.quantized):
+            if target.quantized and start.untuned:
+                start = tuned(start, data, request, stages, watch)
             job = _job(start, replace(request, target=target), stages, watch, alone=len(targets) == 1)
             failed.callback(job.work.cleanup)
-            jobs.append(job)
-        artifacts = _finished(start, request, jobs, stages)
+            jobs[target.name] = job
+        artifacts = _finished(start, data, request, [jobs[target.name] for target in targets], stages)
         # The bundles belong to the artifacts from here on: each folder disappears with its artifact unless saved.
         failed.pop_all()
     return artifacts
@@ -64,11 +73,13 @@ class Start:
         source: the program as captured.
         trainable: canonical, its batch norms alive.
         program: optimized, still without regard to any target.
+        untuned: whether nothing was done yet for targets that quantize.
     """
 
     source: Program
     trainable: Program
     program: Program
+    untuned: bool = True
 
 
 def begin(model: Any, request: Request, stages: Stages, watch: Watch) -> Start:
@@ -78,7 +89,7 @@ def begin(model: Any, request: Request, stages: Stages, watch: Watch) -> Start:
         CaptureError, PassError, LegalityError: the model cannot be captured, or nothing can be compiled from it.
     """
     with stages("capture"):
-        source = captured(model, request)
+        source = captured(model, request).note(*left_out(request.catalogue))
         refuse(unsound(source), request.target)
         # A result whose structure no bundle can hold is refused now, not when the bundle is written.
         encode_tree(source.out_spec)
@@ -90,6 +101,15 @@ def begin(model: Any, request: Request, stages: Stages, watch: Watch) -> Start:
     return Start(source, trainable, program)
 
 
+def tuned(start: Start, data: Data, request: Request, stages: Stages, watch: Watch) -> Start:
+    """The same program for any target that quantizes: channels evened out, if the user did not say no."""
+    if request.config.equalize is False:
+        return replace(start, untuned=False)
+    with stages("equalize"):
+        program = watch.run(start.program, (Equalize(samples=data.tuning),))
+    return replace(start, program=program, untuned=False)
+
+
 def _job(start: Start, request: Request, stages: Stages, watch: Watch, *, alone: bool) -> Job:
     """A job; one of several gets timings, notes and a dump of its own."""
     if not alone:
@@ -97,24 +117,20 @@ def _job(start: Start, request: Request, stages: Stages, watch: Watch, *, alone:
     return Job(request, stages, watch, start.source, start.program)
 
 
-def _finished(start: Start, request: Request, jobs: list[Job], stages: Stages) -> tuple[Artifact, ...]:
+def _finished(
+    start: Start, data: Data, request: Request, jobs: list[Job], stages: Stages
+) -> tuple[Artifact, ...]:
     for job in jobs:
         job.legalize()
-    # Data is touched when no target can refuse the model any more.
-    with stages("synthesize"):
-        quantized = any(job.target.quantized for job in jobs)
-        data = _data(start, request, quantized=quantized)
-    for job in jobs:
         job.annotate()
     statistics = _statistics(start, request, jobs, data, stages)
-    outputs = _Outputs(data.samples)
-    return tuple(job.finish(data, statistics, outputs(job.program)) for job in jobs)
+    return tuple(job.finish(data, statistics) for job in jobs)
 
 
 def _data(start: Start, request: Request, *, quantized: bool) -> Data:
     given = request.calibration_data
     if isinstance(given, Statistics):
-        return Data(given.samples or start.source.example_inputs, (), given.source, True)
+        return recorded(start.source, given)
     # Batch norms tell what images look like, and only the program before optimization still has them.
     return gather(start.trainable, given, quantized=quantized)
 
@@ -129,24 +145,11 @@ def _statistics(
     if isinstance(request.calibration_data, Statistics):
         usable(request.calibration_data, fingerprint(start.source, start.program), annotated)
         return request.calibration_data
+    further = {}
+    if request.config.bias_correction == "analytic":
+        further = {name: want for program in annotated for name, want in mean_wants(program).items()}
     with stages("calibrate") as progress:
-        return calibrate(annotated, data.rest, source=data.source, progress=progress)
-
-
-class _Outputs:
-    """Outputs of float programs on the samples; targets that changed nothing share one program."""
-
-    def __init__(self, samples: tuple[Tensor, ...]):
-        self.samples = samples
-        self._known: list[tuple[Program, tuple[Tensor, ...]]] = []
-
-    def __call__(self, program: Program) -> tuple[Tensor, ...]:
-        for known, outputs in self._known:
-            if known.graph_module is program.graph_module:
-                return outputs
-        outputs = program.run_flat(*self.samples)
-        self._known.append((program, outputs))
-        return outputs
+        return calibrate(annotated, data.rest, wanted=further, source=data.source, progress=progress)
 
 
 def prepare(model: Any, request: Request, stages: Stages) -> Program:
@@ -161,6 +164,11 @@ def _optimized(program: Program, request: Request, stages: Stages) -> Program:
     with stages("optimize"):
         own = catalogue.room(request.target).pipeline(request.target)
         return run_pipeline(program, (*optimize(catalogue.rules), *own))
+
+
+def _illegal(program: Program, request: Request) -> list[Violation]:
+    room = request.catalogue.room(request.target)
+    return room.check(run_pipeline(program, room.pipeline(request.target)), request.target)
 
 
 def violations(model: Any, request: Request, stages: Stages) -> list[Violation]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -22,10 +22,16 @@ Check = Callable[[Extension, "Shelf"], Extension]
 
 @dataclass(frozen=True)
 class Shelf:
-    """Extensions that fit together, in order, and in ``broken`` a sentence for each installed one that does not."""
+    """Extensions that fit together, in order.
+
+    Attributes:
+        broken: a sentence for each installed one that does not fit.
+        packages: name of an installed one to its package and entry point, in words.
+    """
 
     extensions: tuple[Extension, ...] = ()
     broken: tuple[str, ...] = ()
+    packages: Mapping[str, str] = field(default_factory=dict)
 
     def with_given(self, extension: Extension, check: Check) -> Shelf:
         """This shelf with one more.
@@ -40,11 +46,15 @@ class Shelf:
         try:
             return self.with_given(extension, check)
         except UsageError as error:
-            return self.without(str(error.what))
+            said = f"{error.what} ({error.why})" if error.why else error.what
+            return self.without(
+                self.packages[extension.name], said.removeprefix(f"extension {extension.name}: ")
+            )
 
-    def without(self, *reasons: str) -> Shelf:
-        """This shelf with further sentences about what was left out."""
-        return replace(self, broken=(*self.broken, *reasons))
+    def without(self, package: str, reason: str) -> Shelf:
+        """This shelf with one more sentence about what was left out."""
+        sentence = f"the installed extension {package} cannot be used: {reason}"
+        return replace(self, broken=(*self.broken, sentence))
 
 
 @cache
@@ -57,30 +67,34 @@ def installed() -> Shelf:
 
     shelf = Shelf()
     for point in sorted(entry_points(group=GROUP), key=lambda p: (_package(p), p.name)):
-        package = _package(point)
+        words = f"{point.name} of package {_package(point)} ({point.value})"
         try:
             found = point.load()
         # A package that does not belong to us may raise anything; it must not take down what does not need it.
         except Exception as error:  # noqa: BLE001
-            shelf = shelf.without(_sentence(package, point, f"{type(error).__name__}: {error}"))
+            shelf = shelf.without(words, f"{type(error).__name__}: {error}")
             continue
         if not isinstance(found, Extension):
-            reason = f"it is a {type(found).__name__}, not an Extension"
-            shelf = shelf.without(_sentence(package, point, reason))
-            continue
-        version = found.version or (point.dist.version if point.dist is not None else "")
-        shelf = Shelf((*shelf.extensions, replace(found, version=version)), shelf.broken)
+            shelf = shelf.without(words, f"it is a {type(found).__name__}, not an Extension")
+        elif found.name in shelf.packages:
+            shelf = shelf.without(words, f"{shelf.packages[found.name]} is called {found.name} too")
+        else:
+            shelf = _offered(shelf, found, point, words)
     return shelf
+
+
+def _offered(shelf: Shelf, found: Extension, point: Any, words: str) -> Shelf:
+    version = found.version or (point.dist.version if point.dist is not None else "")
+    extension = replace(found, version=version)
+    return replace(
+        shelf,
+        extensions=(*shelf.extensions, extension),
+        packages={**shelf.packages, extension.name: words},
+    )
 
 
 def _package(point: Any) -> str:
     return point.dist.name if point.dist is not None else "?"
-
-
-def _sentence(package: str, point: Any, reason: str) -> str:
-    return (
-        f"the installed extension {point.name} of package {package} ({point.value}) cannot be used: {reason}"
-    )
 
 
 def together(given: Iterable[Extension], others: Shelf, check: Check) -> Shelf:
@@ -89,7 +103,7 @@ def together(given: Iterable[Extension], others: Shelf, check: Check) -> Shelf:
     Raises:
         UsageError: a given extension that does not fit.
     """
-    shelf = Shelf(broken=others.broken)
+    shelf = replace(others, extensions=())
     for extension in given:
         shelf = shelf.with_given(extension, check)
     names = {extension.name for extension in shelf.extensions}

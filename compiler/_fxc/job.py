@@ -16,16 +16,21 @@ from fxc.compiler.artifact import Artifact, Golden, build_artifact
 from fxc.compiler.backend import Emitted, Kernel
 from fxc.compiler.errors import ArtifactError
 from fxc.compiler.files import write_error
+from fxc.compiler.macs import macs
+from fxc.compiler.passbase import Pass
 from fxc.compiler.program import Program
 from fxc.compiler.scratch import WorkFolder
 from fxc.compiler.target import Target
 from fxc.data import Data
 from fxc.passes.quantize.annotate import Annotate
+from fxc.passes.quantize.annotation import quantizers
+from fxc.passes.quantize.bias_correction import BiasCorrection
 from fxc.passes.quantize.insert import InsertQDQ
+from fxc.passes.quantize.select_observer import AUTO, SelectObserver
 from fxc.passes.quantize.statistics import Statistics
-from fxc.proof import OutputProof, compare_outputs, golden_intermediates
+from fxc.proof import Checked, OutputProof, check_graph, compare_outputs
 from fxc.report import build_report
-from fxc.request import Request, refuse
+from fxc.request import Request
 from fxc.stages import Stages
 from fxc.watch import Watch
 
@@ -52,8 +57,7 @@ class Finished:
     statistics: Statistics | None
     emitted: Emitted
     execution: Execution
-    float_outputs: tuple[Tensor, ...]
-    graph_outputs: tuple[Tensor, ...]
+    checked: Checked
     proofs: list[OutputProof]
     watch: Watch
 
@@ -90,14 +94,9 @@ class Job:
         return self.request.catalogue.room(self.target)
 
     def legalize(self) -> None:
-        """Run the room's passes and ask it what it cannot take.
-
-        Raises:
-            LegalityError: something that it cannot.
-        """
+        """Run the room's passes; what it cannot take was refused before."""
         with self.stages("legalize"):
             self.program = self.watch.run(self.program, self.room.pipeline(self.target))
-            refuse(self.room.check(self.program, self.target), self.target)
 
     def annotate(self) -> None:
         """Attach the target's quantizers, if it quantizes."""
@@ -106,24 +105,23 @@ class Job:
                 step = Annotate(self.target.scheme, self.request.config)
                 self.annotated = self.watch.run(self.program, (step,))
 
-    def finish(
-        self, data: Data, statistics: Statistics | None, float_outputs: tuple[Tensor, ...]
-    ) -> Artifact:
+    def finish(self, data: Data, statistics: Statistics | None) -> Artifact:
         """Quantize, check, emit, run the file and bundle it.
 
         Raises:
             FxcError: of the stage that failed.
         """
-        quantized = self._quantized(statistics)
+        quantized = self._quantized(data, statistics)
         with self.stages("check"):
-            graph_outputs = quantized.run_flat(*data.samples)
+            heavy = {n.name for n in quantized.graph.nodes if macs(n) > 0}
+            checked = check_graph(self.program, quantized, heavy, data.samples)
         self.watch.end(quantized)
         folder = Path(self.work.name)
         with self.stages("emit"), self._written():
             emitted = self.room.emit(quantized, self.target, folder)
         with self.stages("run"), self._written():
             execution = self._run(folder / emitted.model, data.samples)
-            proofs = compare_outputs(quantized, float_outputs, graph_outputs, execution.outputs)
+            proofs = compare_outputs(quantized, checked, execution.outputs)
         used = statistics if self.annotated is not None else None
         with self.stages("bundle"), self._written():
             return self._bundle(
@@ -136,20 +134,24 @@ class Job:
                     used,
                     emitted,
                     execution,
-                    float_outputs,
-                    graph_outputs,
+                    checked,
                     proofs,
                     self.watch,
                 )
             )
 
-    def _quantized(self, statistics: Statistics | None) -> Program:
-        scheme = self.target.scheme
-        if self.annotated is None or scheme is None or statistics is None:
+    def _quantized(self, data: Data, statistics: Statistics | None) -> Program:
+        scheme, annotated = self.target.scheme, self.annotated
+        if annotated is None or scheme is None or statistics is None:
             return self.program
         with self.stages("quantize"):
-            insert = InsertQDQ(scheme.share_ratio, scheme.mix_signs, statistics)
-            return self.watch.run(self.annotated, (insert,))
+            steps: list[Pass] = [InsertQDQ(scheme.share_ratio, scheme.mix_signs, statistics)]
+            if any(q.spec.observer == AUTO for q in quantizers(annotated.graph)):
+                steps.insert(0, SelectObserver(data.tuning, statistics))
+            method = self.request.config.bias_correction
+            if method not in (None, "none"):
+                steps.append(BiasCorrection(method, self.program, data.tuning, statistics))
+            return self.watch.run(annotated, steps)
 
     def _run(self, model: Path, samples: tuple[Tensor, ...]) -> Execution:
         runner = self.room.load(model, self.target, precision=self.target.options.get("proof_precision"))
@@ -163,9 +165,9 @@ class Job:
         golden = Golden(
             inputs=done.data.samples,
             outputs=done.execution.outputs,
-            graph_outputs=done.graph_outputs,
-            float_outputs=done.float_outputs,
-            intermediates=golden_intermediates(done.program, done.data.samples),
+            graph_outputs=done.checked.graph_outputs,
+            float_outputs=done.checked.float_outputs,
+            intermediates=done.checked.intermediates,
         )
         html = resolve("fxc.tools.report:render")(report)
         return build_artifact(

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, field
 
-from torch import Tensor
+import torch
+from torch import Tensor, fx
 
+from fxc.compiler.execute import lockstep
 from fxc.compiler.origin import label_of
 from fxc.compiler.program import Program
 from fxc.compiler.qdq import QUANTIZE_TENSOR
-from fxc.compiler.record import record
 
 ROUNDING_DB = 90.0
 """SQNR of two float32 computations of one network that differ by rounding: 1e-6 per operation, 3e-5 for deep ones."""
+
+_BLOCK = 1 << 16
 
 
 def sqnr_db(reference: Tensor, other: Tensor) -> float | None:
@@ -22,8 +26,7 @@ def sqnr_db(reference: Tensor, other: Tensor) -> float | None:
     Returns:
         ``None`` if the reference vanishes (no statement is possible); 200 for equality.
     """
-    a, b = reference.detach().double().flatten(), other.detach().double().flatten()
-    signal, noise = float(a.norm()), float((a - b).norm())
+    signal, noise = _norm(reference), _norm(_difference(reference, other))
     if signal < 1e-20 or not math.isfinite(signal):
         return None
     if not math.isfinite(noise):
@@ -56,33 +59,94 @@ class OutputProof:
         return min(self.graph_db, ROUNDING_DB) - min(self.file_db, ROUNDING_DB)
 
 
-def compare_outputs(
-    program: Program, reference: tuple[Tensor, ...], graph: tuple[Tensor, ...], file: tuple[Tensor, ...]
-) -> list[OutputProof]:
+def compare_outputs(program: Program, checked: Checked, file: tuple[Tensor, ...]) -> list[OutputProof]:
     """One :class:`OutputProof` per output that is a float tensor."""
     rows = []
-    for spec, a, b, c in zip(program.outputs, reference, graph, file):
+    for spec, a, b, c in zip(program.outputs, checked.float_outputs, checked.graph_outputs, file):
         if a.is_floating_point():
             rows.append(OutputProof(spec.name, sqnr_db(a, b), sqnr_db(a, c)))
     return rows
 
 
-def layer_sqnr(
-    float_program: Program, quantized: Program, names: list[str], inputs: tuple[Tensor, ...]
-) -> dict[str, float | None]:
-    """SQNR of each named node's value in the quantized program against the float one."""
-    want = record(float_program, names, inputs)
-    got = record(quantized, names, inputs)
-    return {name: sqnr_db(want[name], got[name]) for name in names if name in want and name in got}
+@dataclass(frozen=True)
+class Checked:
+    """A float program and its quantized graph, run together on a few samples.
+
+    Attributes:
+        float_outputs, graph_outputs: flat.
+        layers: SQNR of the wanted nodes' values, by node name; ``None`` where the float value vanishes.
+        intermediates: codes of a few quantized tensors of the first sample, by layer, to compare a device's with.
+    """
+
+    float_outputs: tuple[Tensor, ...]
+    graph_outputs: tuple[Tensor, ...]
+    layers: dict[str, float | None] = field(default_factory=dict)
+    intermediates: dict[str, Tensor] = field(default_factory=dict)
 
 
-def golden_intermediates(program: Program, inputs: tuple[Tensor, ...], count: int = 4) -> dict[str, Tensor]:
-    """Codes of a few quantized tensors spread over the network, by layer, for comparison with a device's.
+def check_graph(
+    float_program: Program, program: Program, names: Collection[str], inputs: tuple[Tensor, ...]
+) -> Checked:
+    """Run both graphs once, in step.
 
     Args:
-        inputs: flat; only the first sample is used, to keep a bundle small.
+        program: the quantized graph; the float one itself for a float target, which then runs once.
+        names: of the nodes whose SQNR is wanted.
+        inputs: flat.
     """
-    codes = [n for n in program.graph.nodes if n.op == "call_function" and n.target is QUANTIZE_TENSOR]
-    chosen = {codes[i * (len(codes) - 1) // max(count - 1, 1)].name for i in range(count)} if codes else set()
-    values = record(program, chosen, program.first_rows(inputs, 1))
-    return {label_of(n): values[n.name].contiguous() for n in codes if n.name in chosen}
+    if program.graph_module is float_program.graph_module:
+        outputs = program.run_flat(*inputs)
+        return Checked(outputs, outputs)
+    golden = _golden_nodes(program)
+    layers: dict[str, float | None] = {}
+    codes: dict[str, Tensor] = {}
+    outputs = graph_outputs = ()
+    for name, a, b in lockstep(float_program, program, {*names, *golden}, inputs):
+        if not name:
+            outputs, graph_outputs = a, b
+        elif name in golden:
+            codes[label_of(golden[name])] = b
+        elif a is not None:
+            layers[name] = sqnr_db(a, b)
+    samples = sorted(codes.items())
+    return Checked(outputs, graph_outputs, layers, {k: _first_sample(v, program) for k, v in samples})
+
+
+def _golden_nodes(program: Program, count: int = 4) -> dict[str, fx.Node]:
+    """A few quantizers spread over the network, by name; of those whose leading axis is the batch's, if any is dynamic."""
+    codes = [n for n in program.graph.nodes if n.target is QUANTIZE_TENSOR and _leads_with_batch(n, program)]
+    chosen = [codes[i * (len(codes) - 1) // max(count - 1, 1)] for i in range(count)] if codes else []
+    return {node.name: node for node in chosen}
+
+
+def _leads_with_batch(node: fx.Node, program: Program) -> bool:
+    shape = node.meta["val"].shape
+    batch = _batch(program)
+    return batch is None or (len(shape) > 0 and str(shape[0]) == batch)
+
+
+def _batch(program: Program) -> str | None:
+    """The dynamic batch as the tracer calls it, ``None`` if every shape is fixed."""
+    inputs = [n.meta["val"].shape for n in program.graph.nodes if n.op == "placeholder"]
+    return next((str(s[0]) for s in inputs if s and not isinstance(s[0], int)), None)
+
+
+def _first_sample(value: Tensor, program: Program) -> Tensor:
+    return (value if _batch(program) is None else value[:1]).contiguous()
+
+
+def _difference(a: Tensor, b: Tensor) -> Tensor:
+    if a.dtype is b.dtype is torch.float32:
+        return a.detach() - b.detach()
+    return a.detach().double() - b.detach().double()
+
+
+def _norm(x: Tensor) -> float:
+    """The 2-norm, to seven digits."""
+    flat = x.detach().flatten()
+    if flat.dtype is torch.float32:
+        # A dot product is several times faster than a norm, and in blocks of this size as good.
+        total = sum(float(torch.dot(block, block)) for block in flat.split(_BLOCK))
+        if 1e-25 < total < 1e25:
+            return math.sqrt(total)
+    return float(flat.double().norm())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import fx, nn
 
-from fxc import __version__, proof
+from fxc import __version__
 from fxc.compiler.backend import Kernel
 from fxc.compiler.macs import macs
 from fxc.compiler.origin import label_of, op_name
@@ -63,13 +63,9 @@ def build_report(done: Finished) -> dict[str, Any]:
 
 def layer_rows(done: Finished) -> list[dict[str, Any]]:
     """One row per conv, linear and matmul: int8 or float, its share of the work, and its SQNR."""
-    program, reference = done.program, done.float_program
-    heavy = [n for n in program.graph.nodes if macs(n) > 0]
-    noise: dict[str, float | None] = {}
-    if done.request.target.quantized:
-        noise = proof.layer_sqnr(reference, program, [n.name for n in heavy], done.data.samples)
-    reasons = {n.layer: n.text for n in program.notes if n.kind == "float"}
-    return [_layer_row(n, noise.get(n.name), reasons) for n in heavy]
+    reasons = {n.layer: n.text for n in done.program.notes if n.kind == "float"}
+    heavy = (n for n in done.program.graph.nodes if macs(n) > 0)
+    return [_layer_row(n, done.checked.layers.get(n.name), reasons) for n in heavy]
 
 
 def _layer_row(node: fx.Node, noise: float | None, reasons: dict[str | None, str]) -> dict[str, Any]:

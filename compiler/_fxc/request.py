@@ -15,7 +15,7 @@ from fxc.compiler.backend import Violation
 from fxc.compiler.capture import capture
 from fxc.compiler.config import QuantConfig
 from fxc.compiler.errors import LegalityError, UsageError
-from fxc.compiler.program import Program
+from fxc.compiler.program import Note, Program
 from fxc.compiler.target import Target
 from fxc.passes.extension import ExtensionRules
 from fxc.passes.pipelines import simplify
@@ -94,6 +94,11 @@ def _with_examples(program: Program, request: Request) -> Program:
         return program
     args = (given,) if isinstance(given, Tensor) else tuple(given or ())
     return replace(program, example_inputs=program.flatten(args, request.example_kwargs))
+
+
+def left_out(catalogue: Catalogue) -> tuple[Note, ...]:
+    """For the report: installed extensions that cannot be used."""
+    return tuple(Note("warning", text, by="extensions") for text in catalogue.broken)
 
 
 def refuse(violations: list[Violation], target: Target) -> None:

@@ -12,6 +12,7 @@ STAGES = (
     "optimize",
     "legalize",
     "synthesize",
+    "equalize",
     "annotate",
     "calibrate",
     "quantize",

@@ -16,7 +16,7 @@ from fxc.passes.quantize.statistics import Histogram, TensorStats
 _GRID = np.concatenate([np.linspace(0.05, 0.45, 9), np.linspace(0.5, 1.0, 51)])
 """Fractions of the observed range that the searches try."""
 
-HISTOGRAM_OBSERVERS = ("percentile", "mse", "entropy")
+HISTOGRAM_OBSERVERS = ("percentile", "mse", "entropy", "auto")
 
 
 def observe(stats: TensorStats, spec: QuantSpec) -> tuple[float, float]:
@@ -85,6 +85,8 @@ _OBSERVERS: dict[str, Callable[[TensorStats, QuantSpec], tuple[float, float]]] =
     "percentile": _percentile,
     "mse": _mse,
     "entropy": _entropy,
+    # Where nothing was measured: MSE is the best of the fixed ones.
+    "auto": _mse,
 }
 
 

@@ -1,0 +1,241 @@
+"""``equalize``: channels whose ranges differ get factors that make them even, without changing what the program computes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, fx
+
+from fxc.compiler.editor import Editor, detached
+from fxc.compiler.macs import CONVOLUTIONS, LINEAR
+from fxc.compiler.origin import label_of, op_name
+from fxc.compiler.passbase import CLOSE, Pass, PassResult, Promise
+from fxc.compiler.program import Program
+from fxc.passes.quantize.balance import Choice, Coded, Group, Reader, choose
+from fxc.passes.quantize.lanes import LaneMap, Lanes, Site, tensors_between
+
+aten = torch.ops.aten
+
+
+@dataclass(frozen=True)
+class Equalize(Pass):
+    """Rescale channels through the layers on either side, where the predicted noise of eight bits falls by it.
+
+    Before::
+
+        %a = conv2d(%x, a.weight, a.bias, …)         # channel 3 reaches 40, the others 1
+        %r = relu(%a)
+        %b = conv2d(%r, b.weight, b.bias, …)
+
+    After::
+
+        %a = conv2d(%x, a.weight * s, a.bias * s, …) # every channel reaches about 1
+        %r = relu(%a)
+        %b = conv2d(%r, b.weight / s, b.bias, …)     # columns divided
+
+    What may stand between, and what ties channels together, is :mod:`fxc.passes.quantize.lanes`; how factors are chosen is
+    :mod:`fxc.passes.quantize.balance`. Factors are powers of two times a few mantissas: only rounding changes.
+
+    Source: Nagel et al. 2019, arXiv:1906.04721, section 4.1; Xiao et al. 2023, arXiv:2211.10438, for layer norms.
+
+    Options:
+        least_gain_db: groups whose predicted gain is smaller stay as they are.
+        samples: a few flat inputs; channel ranges are measured on them. Without samples nothing is done.
+    """
+
+    name: ClassVar[str] = "equalize"
+    promise: ClassVar[Promise] = CLOSE
+    requires: ClassVar[frozenset[str]] = frozenset({"canonical"})
+    least_gain_db: float = 1.0
+    samples: tuple[Tensor, ...] = field(default=(), compare=False)
+
+    def apply(self, program: Program) -> PassResult:
+        """One run over the samples, then one choice per group of tensors that share channels."""
+        if not self.samples:
+            return PassResult(program, modified=False)
+        editor = Editor(program, self.name)
+        lanes = LaneMap(editor)
+        tensors = {node.name: found for node, found in tensors_between(lanes)}
+        if not tensors:
+            return PassResult(program, modified=False, notes=_declined(editor, lanes))
+        coded = measure(program, tensors, self.samples)
+        chosen = [c for group in _groups(lanes, coded) if (c := choose(group)).gain_db >= self.least_gain_db]
+        notes = _declined(editor, lanes)
+        if not chosen:
+            return PassResult(program, modified=False, notes=notes)
+        factors = _table(chosen)
+        for site in lanes.sites:
+            _rescale(editor, lanes, site, factors)
+        editor.note(_summary(chosen))
+        return PassResult(editor.finish(), modified=True, notes=(*notes, *editor.notes))
+
+
+def _summary(chosen: Sequence[Choice]) -> str:
+    worst = max(chosen, key=lambda c: c.ratio_before)
+    gain = float(np.mean([c.gain_db for c in chosen]))
+    channels = sum(c.lanes.size for c in chosen)
+    return (
+        f"{len(chosen)} group{'s' if len(chosen) > 1 else ''} of tensors equalized, {channels} channels: the worst "
+        f"channel range was {worst.ratio_before:.1f}x the median and is {worst.ratio_after:.1f}x now; the layers that "
+        f"read them are predicted {gain:.1f} dB less noise"
+    )
+
+
+def _declined(editor: Editor, lanes: LaneMap) -> tuple[Any, ...]:
+    start = len(editor.notes)
+    for layer, by in lanes.blocked.items():
+        text = f"equalize declined: {op_name(by)} ({label_of(by)}) does not commute with a factor"
+        editor.note(text, kind="declined", node=layer)
+    notes = tuple(editor.notes[start:])
+    del editor.notes[start:]
+    return notes
+
+
+# -- measuring -------------------------------------------------------------------------------------------------------
+
+
+def measure(program: Program, tensors: Mapping[str, Lanes], samples: tuple[Tensor, ...]) -> list[Coded]:
+    """Channel ranges and mean squares of ``tensors`` on flat inputs.
+
+    A tensor whose lanes run along an axis that also holds samples (a window of a window attention) is left out.
+    """
+    probe = _Probe(program.graph_module, tensors)
+    with torch.no_grad():
+        probe.run(*samples, enable_io_processing=False)
+    return probe.found
+
+
+class _Probe(fx.Interpreter):
+    def __init__(self, graph_module: fx.GraphModule, tensors: Mapping[str, Lanes]):
+        super().__init__(graph_module)
+        self.tensors, self.found = tensors, list[Coded]()
+
+    def run_node(self, n: fx.Node) -> Any:
+        result = super().run_node(n)
+        lanes = self.tensors.get(n.name)
+        if lanes is not None and all(size in (1, have) for size, have in zip(lanes.shape, result.shape)):
+            self.found.append(_coded(n.name, lanes, result))
+        return result
+
+
+def _coded(name: str, lanes: Lanes, x: Tensor) -> Coded:
+    others = [d for d, size in enumerate(lanes.shape) if size == 1]
+    low, high = (x.amin(others), x.amax(others)) if others else (x, x)
+    square = x.square().mean(others) if others else x.square()
+    values = [v.reshape(-1).double().numpy() for v in (low, high, square)]
+    return Coded(name, lanes.ravel(), *values)
+
+
+# -- groups ----------------------------------------------------------------------------------------------------------
+
+
+def _groups(lanes: LaneMap, coded: Sequence[Coded]) -> list[Group]:
+    """Tensors joined wherever they share a free lane, and the layers that read them."""
+    known = {c.name: c for c in coded}
+    owner: dict[int, int] = {}
+    parent = list(range(len(coded)))
+
+    def find(i: int) -> int:
+        while parent[i] != i:
+            parent[i] = parent[parent[i]]
+            i = parent[i]
+        return i
+
+    for index, tensor in enumerate(coded):
+        for lane in np.unique(tensor.lanes[tensor.lanes > 0]).tolist():
+            parent[find(index)] = find(owner.setdefault(lane, index))
+    groups: dict[int, Group] = {}
+    place = {c.name: find(i) for i, c in enumerate(coded)}
+    for tensor in coded:
+        groups.setdefault(place[tensor.name], Group()).tensors.append(tensor)
+    for site in lanes.sites:
+        source = known.get(site.node.all_input_nodes[0].name)
+        if site.read is not None and source is not None and site.node.target in (*CONVOLUTIONS, *LINEAR):
+            groups[place[source.name]].readers.append(_reader(lanes, site, source))
+    return [g for g in groups.values() if g.readers]
+
+
+def _reader(lanes: LaneMap, site: Site, source: Coded) -> Reader:
+    weight = detached(lanes.editor.tensor(site.node.args[1]))  # type: ignore[arg-type]
+    groups = _conv_groups(site.node)
+    rows, inner = weight.shape[0], weight.shape[1]
+    taps = weight[0, 0].numel()
+    largest = weight.abs().reshape(rows, inner, -1).amax(-1)
+    power = weight.square().reshape(groups, rows // groups, inner, -1).sum((1, 3)).reshape(-1)
+    read = lanes.union.find(site.read) if site.read is not None else source.lanes
+    if groups > 1 and inner > 1:
+        # A grouped layer's rows see their own group's channels only: laid out as one block per group, padded by zeros.
+        full = torch.zeros(rows, inner * groups)
+        for g in range(groups):
+            own = slice(g * rows // groups, (g + 1) * rows // groups)
+            full[own, g * inner : (g + 1) * inner] = largest[own]
+        largest = full
+    mixes = inner > 1
+    return Reader(
+        read,
+        largest.numpy() if mixes else np.zeros((1, 1)),
+        power.double().numpy(),
+        source.square,
+        taps,
+        mixes,
+    )
+
+
+def _conv_groups(node: fx.Node) -> int:
+    return int(node.args[6]) if node.target in CONVOLUTIONS else 1  # type: ignore[call-overload]
+
+
+# -- rewriting -------------------------------------------------------------------------------------------------------
+
+
+def _table(chosen: Sequence[Choice]) -> dict[int, float]:
+    return {int(lane): float(s) for c in chosen for lane, s in zip(c.lanes, c.factors)}
+
+
+def _rescale(editor: Editor, lanes: LaneMap, site: Site, factors: Mapping[int, float]) -> None:
+    made = _of(lanes, site.made, factors)
+    read = None if site.read is None else _of(lanes, site.read, factors)
+    if made is None and read is None:
+        return
+    node = site.node
+    if node.target in (*CONVOLUTIONS, *LINEAR):
+        _set(editor, node.args[1], _layer_weight(editor.tensor(node.args[1]), made, read, _conv_groups(node)))  # type: ignore[arg-type]
+        _times(editor, node.args[2], made)
+    elif node.target is aten.layer_norm.default:
+        _times(editor, node.args[2], made)
+        _times(editor, node.args[3], made)
+    else:
+        ratio = (made if made is not None else 1.0) / (read if read is not None else 1.0)
+        _times(editor, node.args[1], ratio)  # type: ignore[arg-type]
+
+
+def _of(lanes: LaneMap, which: Lanes, factors: Mapping[int, float]) -> Tensor | None:
+    found = [factors.get(lane, 1.0) for lane in lanes.union.find(which).tolist()]
+    return None if all(f == 1.0 for f in found) else torch.tensor(found, dtype=torch.float64)
+
+
+def _layer_weight(weight: Tensor, made: Tensor | None, read: Tensor | None, groups: int) -> Tensor:
+    new = detached(weight).double()
+    tail = [1] * (weight.dim() - 2)
+    if made is not None:
+        new = new * made.reshape(-1, 1, *tail)
+    if read is not None:
+        # [out, in / groups, …]: the rows of group g read input channels g * in / groups and on.
+        grouped = new.reshape(groups, -1, *new.shape[1:])
+        new = (grouped / read.reshape(groups, 1, -1, *tail)).reshape(new.shape)
+    return new
+
+
+def _times(editor: Editor, constant: Any, factors: Tensor | None) -> None:
+    if constant is None or factors is None:
+        return
+    value = detached(editor.tensor(constant)).double()
+    _set(editor, constant, value * factors.reshape(value.shape))
+
+
+def _set(editor: Editor, constant: Any, value: Tensor) -> None:
+    editor.set_tensor(constant, value.to(constant.meta["val"].dtype))
