@@ -14,7 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from fxc.compiler.errors import PassError
 from fxc.compiler.origin import Origin, derive, identifier, label_of, origin_of, set_origin
-from fxc.compiler.program import OWN_STATE, Note, Program, attributes_used
+from fxc.compiler.program import OWN_STATE, Note, Program, attributes_used, graph_module_of
 
 
 class Editor:
@@ -33,6 +33,7 @@ class Editor:
         self.modified = False
         self.notes: list[Note] = []
         self._mode = program.fake_mode
+        self._made: dict[Any, Any] = {}
 
     def _output_meta(self, program: Program) -> None:
         old, new = next(iter(reversed(program.graph.nodes))), next(iter(reversed(self.graph.nodes)))
@@ -85,17 +86,26 @@ class Editor:
 
     def _value(self, node: fx.Node) -> Any:
         args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: n.meta["val"])
-        # As torch.export traces; some kernels would else ask for a symbolic size's number and fix it for good.
-        with self._mode, enable_python_dispatcher(), _no_guards(self._mode):
-            return node.target(*args, **kwargs)  # type: ignore[operator]
+        key = (node.target, _geometry(args), _geometry(kwargs))
+        if key not in self._made:
+            # As torch.export traces; some kernels would else ask for a symbolic size's number and fix it for good.
+            with self._mode, enable_python_dispatcher(), _no_guards(self._mode):
+                self._made[key] = node.target(*args, **kwargs)  # type: ignore[operator]
+        return self._made[key]
+
+    def _fake(self, tensor: Tensor) -> Tensor:
+        """The fake value of a tensor of the program's; shapes are static: a weight's size is never a symbol."""
+        key = _geometry(tensor)
+        if key not in self._made:
+            self._made[key] = self._mode.from_tensor(tensor.detach(), static_shapes=True)
+        return self._made[key]
 
     def constant(self, tensor: Tensor, name: str, *, origins: tuple[fx.Node, ...]) -> fx.Node:
         """A ``get_attr`` node for a new tensor of the compiler's own; ``name`` is made unique."""
         target = self._free(f"{OWN_STATE}.{identifier(name)}")
         self.tensors[target] = tensor
         node = self.graph.get_attr(target)
-        # Under the program's mode, with static shapes: a weight's size is never a symbol.
-        node.meta["val"] = self._mode.from_tensor(tensor.detach(), static_shapes=True)
+        node.meta["val"] = self._fake(tensor)
         set_origin(
             node, Origin(label=name, layers=derive(origins, self.made_by).layers, made_by=self.made_by)
         )
@@ -116,7 +126,7 @@ class Editor:
     def set_tensor(self, node: fx.Node, tensor: Tensor) -> None:
         """Let ``get_attr`` node read ``tensor`` under the same name. The caller knows that it has no other reader."""
         self.tensors[str(node.target)] = tensor
-        node.meta["val"] = self._mode.from_tensor(tensor.detach(), static_shapes=True)
+        node.meta["val"] = self._fake(tensor)
         self.modified = True
 
     def retarget(
@@ -170,7 +180,7 @@ class Editor:
         self.notes.append(Note(kind, text, label_of(node) if node is not None else None, self.made_by))
 
     def finish(self, **changes: Any) -> Program:
-        """The rewritten program: unused parameters dropped, the graph checked and compiled once.
+        """The rewritten program: unused parameters dropped, the graph checked.
 
         Args:
             changes: other fields of :class:`Program` to replace.
@@ -182,7 +192,7 @@ class Editor:
             self.graph.lint()
         except RuntimeError as error:
             raise PassError(f"{self.made_by} left a malformed graph: {error}") from error
-        return replace(self.program, graph_module=_graph_module(self.tensors, self.graph), **changes)
+        return replace(self.program, graph_module=graph_module_of(self.tensors, self.graph), **changes)
 
 
 def _no_guards(mode: FakeTensorMode) -> AbstractContextManager[None]:
@@ -195,10 +205,21 @@ def has_effect(target: Any) -> bool:
     return schema is not None and (schema.is_mutable or not schema.returns)
 
 
-def _graph_module(tensors: dict[str, Tensor], graph: fx.Graph) -> fx.GraphModule:
-    used = {str(n.target) for n in graph.nodes if n.op == "get_attr"}
-    module = fx.GraphModule({name: tensors[name] for name in tensors if name in used}, graph)
-    return module.eval()
+def _geometry(value: Any) -> Any:
+    """What of a fake value decides about the shape, dtype and memory of whatever is computed from it; hashable."""
+    if isinstance(value, Tensor):
+        sizes = tuple(map(_size, (*value.shape, *value.stride(), value.storage_offset())))
+        return Tensor, type(value), value.dtype, value.device, value.layout, value.dim(), sizes
+    if isinstance(value, (list, tuple)):
+        return tuple(map(_geometry, value))
+    if isinstance(value, dict):
+        return tuple((name, _geometry(value[name])) for name in value)
+    # 1, 1.0 and True are equal in Python and are different arguments.
+    return type(value), _size(value)
+
+
+def _size(size: Any) -> Any:
+    return size.node.expr if isinstance(size, torch.SymInt) else size
 
 
 def detached(tensor: Tensor) -> Tensor:

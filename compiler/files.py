@@ -16,11 +16,13 @@ from typing import Any, NoReturn
 from safetensors import SafetensorError
 
 from fxc.compiler.errors import ArtifactError
+from fxc.compiler.scratch import is_work
 
 JSON_LIMIT = 256 << 20
 """Largest JSON file that is read, in bytes: the graph of a 100,000-node program needs a tenth of it."""
 
 _CHUNK = 1 << 20
+_NUMBER = re.compile(r"\(os error (\d+)\)")
 _PART = re.compile(r"[\w@+=,()\[\]-][\w .@+=,()\[\]-]*")
 
 
@@ -145,16 +147,19 @@ def safe_relative(name: object) -> str:
 
 def write_error(path: Path, error: Exception) -> ArtifactError:
     """What to tell the user when writing below ``path`` failed."""
-    code = error.errno if isinstance(error, OSError) else None
+    # The library that writes tensors tells the number only in words.
+    told = _NUMBER.search(str(error)) if not isinstance(error, OSError) else None
+    code = error.errno if isinstance(error, OSError) else int(told[1]) if told else None
+    other = "set TMPDIR to another folder" if is_work(path) else "choose another folder"
     fixes = {
-        errno.ENOSPC: "free space on that disk, or choose another folder",
-        errno.EDQUOT: "free space in your quota, or choose another folder",
-        errno.EACCES: "choose a folder that you may write",
-        errno.EROFS: "choose a folder that you may write",
+        errno.ENOSPC: f"free space on that disk, or {other}",
+        errno.EDQUOT: f"free space in your quota, or {other}",
+        errno.EACCES: f"{other} that you may write",
+        errno.EROFS: f"{other} that you may write",
     }
-    words = str(error)
+    folder = "temporary" if is_work(path) else "output"
     return ArtifactError(
-        f"cannot write the output folder: {words}", where=str(path), fix=fixes.get(code or 0)
+        f"cannot write the {folder} folder: {error}", where=str(path), fix=fixes.get(code or 0)
     )
 
 

@@ -24,6 +24,7 @@ KIND = "fxc bundle"
 _RENAME_EXCHANGE = 2
 _AT_FDCWD = -100
 _ATTEMPTS = 100
+_UNKNOWN = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EPERM)
 _TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)
 _T = TypeVar("_T")
 
@@ -224,11 +225,15 @@ def _replace(new: Path, path: Path, removable: Callable[[Path], bool]) -> None:
 
 
 def _exchange(one: Path, other: Path) -> bool:
+    """Whether the system can do it; raises if it can and failed."""
     rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None) if os.name == "posix" else None
     if rename is None:
         return False
-    done = rename(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE)
-    return bool(done == 0)
+    if rename(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0:
+        return True
+    if (code := ctypes.get_errno()) in _UNKNOWN:
+        return False
+    raise OSError(code, os.strerror(code), str(other))
 
 
 def _make_parents(folder: Path) -> list[Path]:

@@ -61,11 +61,18 @@ def where(node: Node) -> str:
 
 
 def op_name(node: Node) -> str:
-    """Short operator name: ``conv2d`` for ``aten.conv2d.default``, ``getitem`` for the builtin, else the node's op."""
+    """Short operator name: ``conv2d`` for ``aten.conv2d.default``, ``getitem`` for the builtin, else the node's op.
+
+    An operator of another package keeps its namespace, ``acme.conv2d``: it is not what ATen calls so.
+    """
     if node.op != "call_function":
         return node.op
-    packet: Any = getattr(node.target, "overloadpacket", None)
-    return packet.__name__ if packet is not None else getattr(node.target, "__name__", str(node.target))
+    target: Any = node.target
+    packet = getattr(target, "overloadpacket", None)
+    if packet is None:
+        return getattr(target, "__name__", str(target))
+    name: str = packet.__name__
+    return name if target.namespace in ("aten", "fxc") else f"{target.namespace}.{name}"
 
 
 def identifier(label: str) -> str:

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import torch
 from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.fx._lazy_graph_module import _LazyGraphModule
 from torch.utils import _pytree as pytree
 
 import fxc.compiler.qdq  # noqa: F401  the graph's quantize and dequantize operators exist once this is imported
@@ -149,8 +149,9 @@ class Program:
 
     def run_flat(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Run on flat tensor inputs without checks or gradients."""
-        with torch.no_grad():
-            return tuple(self.graph_module(*inputs))
+        from fxc.compiler.execute import run_graph
+
+        return run_graph(self, inputs)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run on the model's own arguments; the result has the model's own structure.
@@ -219,6 +220,14 @@ class Program:
     def note(self, *notes: Note) -> Program:
         """This program with notes added."""
         return replace(self, notes=self.notes + notes)
+
+
+def graph_module_of(tensors: Mapping[str, Tensor], graph: fx.Graph) -> fx.GraphModule:
+    """A graph with the tensors that it reads, in inference mode; the others of ``tensors`` are left out.
+
+    Python code is generated for it only when somebody calls it: most programs are looked at, or run node by node.
+    """
+    return _LazyGraphModule(dict(tensors), graph).eval()
 
 
 def attribute(module: nn.Module, target: str) -> Any:

@@ -5,35 +5,19 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
-import torch
 from safetensors.torch import save_file
-from torch import Tensor, fx
+from torch import Tensor
 
+from fxc.compiler.execute import steps
 from fxc.compiler.origin import where
 from fxc.compiler.program import Program
 
 
 def record(program: Program, names: Iterable[str], inputs: tuple[Tensor, ...]) -> dict[str, Tensor]:
     """Values of the named nodes in one run; names that the graph does not have are left out."""
-    recorder = _Recorder(program.graph_module, frozenset(names))
-    with torch.no_grad():
-        recorder.run(*inputs, enable_io_processing=False)
-    return recorder.values
-
-
-class _Recorder(fx.Interpreter):
-    def __init__(self, graph_module: fx.GraphModule, names: frozenset[str]):
-        super().__init__(graph_module)
-        self.names = names
-        self.values: dict[str, Tensor] = {}
-
-    def run_node(self, n: fx.Node) -> Any:
-        result = super().run_node(n)
-        if n.name in self.names:
-            self.values[n.name] = result
-        return result
+    wanted = frozenset(names)
+    return {node.name: value for node, value in steps(program, inputs) if node.name in wanted}
 
 
 def first_divergence(

@@ -53,6 +53,11 @@ class WorkFolder(tempfile.TemporaryDirectory[str]):
             self._unlock()
 
 
+def is_work(path: Path) -> bool:
+    """Whether ``path`` is in a :class:`WorkFolder`, by its name."""
+    return any(_WORK.fullmatch(part) for part in path.parts)
+
+
 def sibling(path: Path) -> Path:
     """A new name beside ``path``, for a folder that is to take its place."""
     return path.with_name(f".fxc-new-{os.getpid()}-{secrets.token_hex(4)}")

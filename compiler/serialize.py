@@ -29,7 +29,7 @@ from fxc.compiler.files import (
 )
 from fxc.compiler.folders import replacing_directory
 from fxc.compiler.origin import Origin, origin_of, set_origin
-from fxc.compiler.program import FoldedNorm, Note, Program, attributes_used
+from fxc.compiler.program import FoldedNorm, Note, Program, attributes_used, graph_module_of
 from fxc.compiler.serialize_fake import dimension_sizes, fill_values
 from fxc.compiler.serialize_names import NAMESPACES, attribute_path, identifier, operator_of, operator_text
 from fxc.compiler.serialize_values import (
@@ -326,4 +326,4 @@ def _norm(label: str, tensors: Mapping[str, Tensor]) -> FoldedNorm:
 
 def _graph_module(state: Mapping[str, Tensor], graph: fx.Graph) -> fx.GraphModule:
     graph.lint()
-    return fx.GraphModule(dict(state), graph).eval()
+    return graph_module_of(state, graph)

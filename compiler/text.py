@@ -84,6 +84,27 @@ def structural_hash(program: Program, *, contents: bool = True) -> str:
     return digest.hexdigest()
 
 
+def same_computation(a: Program, b: Program) -> bool:
+    """Whether two programs are one graph over the very same tensors: they differ in names and metadata at most."""
+    if len(a.graph.nodes) != len(b.graph.nodes):
+        return False
+    one: dict[fx.Node, int] = {}
+    two: dict[fx.Node, int] = {}
+    for place, (x, y) in enumerate(zip(a.graph.nodes, b.graph.nodes)):
+        if x.op != y.op or not _same_target(x, y, a, b):
+            return False
+        if _key(x.args, one) != _key(y.args, two) or _key(x.kwargs, one) != _key(y.kwargs, two):
+            return False
+        one[x] = two[y] = place
+    return True
+
+
+def _same_target(x: fx.Node, y: fx.Node, a: Program, b: Program) -> bool:
+    if x.op == "get_attr":
+        return a.tensor(str(x.target)) is b.tensor(str(y.target))
+    return x.op != "call_function" or x.target is y.target
+
+
 def _target_key(node: fx.Node) -> str:
     return str(node.target) if node.op == "call_function" else ""
 

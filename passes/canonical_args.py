@@ -14,6 +14,8 @@ from fxc.passes.values import is_tensor, rank
 aten = torch.ops.aten
 
 _DIMS = ("dim", "dims", "dim0", "dim1", "start_dim", "end_dim")
+_COUNTS = (aten.tile.default,)
+"""Operators whose ``dims`` are no dimensions but how often each is repeated."""
 _ONE_MORE = (aten.unsqueeze.default, aten.stack.default)
 _STRIDE_IS_KERNEL = (
     aten.max_pool1d.default, aten.max_pool2d.default, aten.max_pool3d.default,
@@ -44,7 +46,7 @@ def _normal(node: fx.Node) -> tuple[tuple[Any, ...], dict[str, Any]]:
         name, default, kwarg_only = parameter.name, parameter.default, parameter.kwarg_only
         value = node.args[i] if i < len(node.args) else given.get(name, default)
         value = parameter.convert(value)
-        if name in _DIMS:
+        if name in _DIMS and node.target not in _COUNTS:
             value = _from_front(node, value)
         if not kwarg_only:
             args.append(value)

@@ -51,7 +51,8 @@ def emit(
         external_bytes: weights of more bytes than this go to ``<path>.data``.
 
     Raises:
-        LegalityError: an operator that has no lowering, with its layer and source line.
+        LegalityError: an operator that has no lowering, with its layer and source line; or the lowering of an
+            extension wrote what the ONNX checker refuses.
         UsageError: an opset that is not supported.
     """
     if opset not in IR_VERSIONS:
@@ -62,7 +63,13 @@ def emit(
     model = gs.export_onnx(graph, do_type_check=False, ir_version=IR_VERSIONS[opset])
     # Set afterwards: graph-surgeon puts the graph's own (empty) producer over what it is given.
     model.producer_name, model.producer_version = "fxc", version("fxc")
-    files = _write(model, path, external_bytes)
+    try:
+        files = _write(model, path, external_bytes)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        foreign = sorted({str(n.target) for n in program.graph.nodes if _is_foreign(n, table)})
+        if not foreign:
+            raise
+        raise _invalid(foreign, error) from error
     return Emitted(
         model=path.name,
         files=files,
@@ -115,6 +122,18 @@ def _refused(node: fx.Node, opset: int, reason: str) -> LegalityError:
         where=where(node),
         why=f"no ONNX form of {node.target} with these arguments is known here",
         fix=WAYS_OUT,
+    )
+
+
+def _is_foreign(node: fx.Node, table: Mapping[Any, Lowering]) -> bool:
+    return node.op == "call_function" and node.target in table and table[node.target].foreign
+
+
+def _invalid(foreign: list[str], error: Exception) -> LegalityError:
+    return LegalityError(
+        "the ONNX checker refuses the file",
+        why=" ".join(str(error).split()),
+        fix=f"look at what the extensions' lowerings write: {', '.join(foreign)}",
     )
 
 

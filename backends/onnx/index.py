@@ -51,7 +51,16 @@ def gather(g: Writer, self: Tensor, dim: int, index: Tensor) -> Tensor:
 def take_along_dim(g: Writer, self: Tensor, indices: Tensor, dim: int | None) -> Tensor:
     if dim is None:
         return gather(g, g.reshape(self, [-1]), 0, g.reshape(indices, [-1]))
-    return gather(g, self, dim, indices)
+    dim %= len(self.shape)
+    return gather(g, _spread(g, self, indices, dim), dim, _spread(g, indices, self, dim))
+
+
+def _spread(g: Writer, x: Tensor, other: Tensor, dim: int) -> Tensor:
+    """``x`` broadcast to ``other`` along every dimension but ``dim``, which GatherElements does not do itself."""
+    if all(a == b or b == 1 for i, (a, b) in enumerate(zip(x.shape, other.shape)) if i != dim):
+        return x
+    sizes: list[Size] = [1 if i == dim or a != 1 else g.size(other, i) for i, a in enumerate(x.shape)]
+    return g.op("Expand", x, g.ints(sizes))
 
 
 def index(g: Writer, self: Tensor, indices: list[Tensor | None]) -> Tensor:
@@ -227,7 +236,11 @@ def unfold(g: Writer, self: Tensor, dimension: int, size: int, step: int) -> Ten
     rank = len(self.shape)
     axis = dimension % rank
     starts = np.arange(0, g.known(self, axis) - size + 1, step)
-    windows = g.op("Gather", self, g.constant(_windows(starts, size, 1)), axis=axis)
+    windows = g.op("Gather", self, g.constant(_windows(starts, size, 1).reshape(-1)), axis=axis)
+    windows = g.reshape(
+        windows,
+        [*[0] * axis, len(starts), size, *(-1 if isinstance(d, str) else d for d in self.shape[axis + 1 :])],
+    )
     order = [d for d in range(rank + 1) if d != axis + 1] + [axis + 1]
     return g.op("Transpose", windows, perm=order)
 
@@ -240,17 +253,23 @@ def im2col(
     padding: list[int],
     stride: list[int],
 ) -> Tensor:
-    """[n, c, h, w] -> [n, c·kh·kw, windows]: one Gather per spatial dimension."""
+    """[n, c, h, w] -> [n, c·kh·kw, windows]: one Gather per spatial dimension.
+
+    By indices in a row and a Reshape: OpenVINO's int8 passes take a scale per channel for a dequantization, move it behind
+    the Gather, and do not see that a table of indices adds a dimension.
+    """
     channels = g.known(self, 1)
     sizes = [g.known(self, axis) + 2 * padding[axis - 2] for axis in (2, 3)]
     x = self
     if any(padding):
         x = g.op("Pad", x, g.ints([0, 0, *padding, 0, 0, *padding]), mode="constant")
-    for i, axis in enumerate((2, 4)):
+    split: list[Size] = []
+    for i in range(2):
         last = sizes[i] - dilation[i] * (kernel_size[i] - 1)
         windows = _windows(np.arange(0, last, stride[i]), kernel_size[i], dilation[i])
-        x = g.op("Gather", x, g.constant(windows.T), axis=axis)
-    order = g.op("Transpose", x, perm=[0, 1, 2, 4, 3, 5])
+        x = g.op("Gather", x, g.constant(windows.T.reshape(-1)), axis=i + 2)
+        split += windows.T.shape
+    order = g.op("Transpose", g.reshape(x, [0, channels, *split]), perm=[0, 1, 2, 4, 3, 5])
     return g.reshape(order, [0, channels * kernel_size[0] * kernel_size[1], -1])
 
 

@@ -62,10 +62,22 @@ class Lowering:
         # Whatever another package's function raises, the user must read whose function it was.
         except Exception as error:
             raise self._failed(writer, f"{type(error).__name__}: {error}") from error
-        results = result if isinstance(result, tuple) else (result,)
-        if not all(isinstance(r, Tensor) or (r is None and isinstance(result, tuple)) for r in results):
-            raise self._failed(writer, f"it returned {result!r}, not what the writer gave it")
+        if reason := self._no_result(result):
+            raise self._failed(writer, reason)
         return result
+
+    def _no_result(self, result: Any) -> str | None:
+        """Why ``result`` cannot stand for the operator's results, or ``None``."""
+        returns = self.target._schema.returns
+        if len(returns) == 1 and str(returns[0].type) == "Tensor":
+            return (
+                None if isinstance(result, Tensor) else f"it returned {result!r}, not a tensor of the writer"
+            )
+        if not isinstance(result, tuple) or not all(r is None or isinstance(r, Tensor) for r in result):
+            return f"it returned {result!r}, not a tuple of the writer's tensors"
+        if len(returns) > 1 and len(result) != len(returns):
+            return f"it returned {len(result)} tensors, the operator has {len(returns)}"
+        return None
 
     def _failed(self, writer: Writer, why: str) -> LegalityError:
         return LegalityError(

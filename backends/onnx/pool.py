@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import onnx_graphsurgeon as gs
 import torch
 
 from fxc.backends.onnx.conv import spread
@@ -13,6 +14,8 @@ from fxc.backends.onnx.lowering import lowerings
 from fxc.backends.onnx.writer import Tensor, Writer
 
 aten = torch.ops.aten
+
+_MOVES = frozenset({"MaxPool", "Reshape", "Squeeze", "Transpose", "Unsqueeze", "Slice"})
 
 
 def max_pool(
@@ -49,6 +52,8 @@ def avg_pool(
     # Windows that ceil mode lets hang over the padding count only what lies inside it: so where padding counts, it is
     # written as zeros of the data, and the overhang as pads that do not count.
     explicit = counted and pads[rank:] != padding
+    if counted and not explicit and _shifted(self):
+        return _batched(g, self, rank, lambda x: _sum_of_codes(g, x, kernel, stride, pads))
 
     def build(x: Tensor) -> Tensor:
         if explicit:
@@ -79,12 +84,20 @@ def avg_pool_divisor(
 ) -> Tensor:
     if divisor_override is None:
         return avg_pool(g, self, kernel_size, stride, padding, ceil_mode, count_include_pad)
-    if ceil_mode:
-        g.refuse("divisor_override together with ceil_mode has no lowering")
-    mean = avg_pool(g, self, kernel_size, stride, padding, False, True)
     rank = _spatial_rank(g, self, kernel_size)
-    window = int(np.prod(spread(kernel_size, rank)))
-    return g.op("Mul", mean, g.constant(window / divisor_override))
+    kernel = spread(kernel_size, rank)
+    stride, padding = spread(stride or kernel, rank), spread(padding, rank)
+    pads = _pads(g, self, kernel, stride, padding, [1] * rank, ceil_mode)
+    mean = _batched(g, self, rank, lambda x: _mean_with_pads(g, x, kernel, stride, pads))
+    return g.op("Mul", mean, g.constant(int(np.prod(kernel)) / divisor_override))
+
+
+def _mean_with_pads(g: Writer, x: Tensor, kernel: list[int], stride: list[int], pads: list[int]) -> Tensor:
+    """Every window divided by its full size: pads, and what ceil mode lets hang over, count as zeros."""
+    if any(pads) and _shifted(x):
+        return _sum_of_codes(g, x, kernel, stride, pads)
+    counted = int(any(pads))
+    return g.op("AveragePool", x, kernel_shape=kernel, strides=stride, pads=pads, count_include_pad=counted)
 
 
 def adaptive_avg_pool(g: Writer, self: Tensor, output_size: Sequence[int]) -> Tensor:
@@ -132,6 +145,29 @@ def adaptive_max_pool(g: Writer, self: Tensor, output_size: Sequence[int]) -> tu
 
 def _spatial_rank(g: Writer, x: Tensor, kernel: list[int]) -> int:
     return len(kernel) if len(kernel) > 1 else len(x.shape) - 2
+
+
+def _shifted(x: Tensor) -> bool:
+    """Whether ``x`` holds dequantized codes with a zero point other than 0, moved about at most."""
+    while x.inputs and x.inputs[0].op in _MOVES:
+        x = x.inputs[0].inputs[0]
+    if not x.inputs or x.inputs[0].op != "DequantizeLinear":
+        return False
+    zero_point = x.inputs[0].inputs[2:]
+    return not all(isinstance(z, gs.Constant) and not np.any(z.values) for z in zero_point)
+
+
+def _sum_of_codes(g: Writer, x: Tensor, kernel: list[int], stride: list[int], pads: list[int]) -> Tensor:
+    """The average as an integer convolution per channel, with ones as weights.
+
+    OpenVINO moves an average pool in front of the dequantizer and counts its padding as codes of 0, a Pad node as well,
+    which it merges into the pool. Where code 0 is not zero that is wrong. A convolution pads with the zero point.
+    """
+    channels = g.known(x, 1)
+    ones = g.constant(np.ones((channels, 1, *kernel), np.int8), name=f"{g.label}.ones")
+    step = g.constant(1 / int(np.prod(kernel)), np.float32, name=f"{g.label}.ones.scale")
+    weight = g.op("DequantizeLinear", ones, step, g.constant(np.int8(0), name=f"{g.label}.ones.zero_point"))
+    return g.op("Conv", x, weight, kernel_shape=kernel, strides=stride, pads=pads, group=channels)
 
 
 def _batched(g: Writer, x: Tensor, rank: int, build: Callable[[Tensor], Tensor]) -> Tensor:

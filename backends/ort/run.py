@@ -95,7 +95,12 @@ class OrtRunner:
             options.optimized_model_filepath = str(path)
             # A warning says that the optimized graph is for this machine only, which is the point here.
             options.log_severity_level = 3
-            self._start(str(self._model), options)
+            try:
+                self._start(str(self._model), options)
+            except ToolchainError:
+                # The model loaded before, and the library does not say when a disk is full: writing as much does.
+                (Path(directory) / "probe").write_bytes(self._model.read_bytes())
+                raise
             graph = onnx.load(path, load_external_data=False).graph
         return [_kernel(node) for node in graph.node if node.op_type in _INTEGER | _FLOAT]
 

@@ -21,7 +21,7 @@ from fxc.compiler.capture.schema import normalise, written
 from fxc.compiler.capture.specs import specs_of
 from fxc.compiler.errors import CaptureError
 from fxc.compiler.origin import op_name
-from fxc.compiler.program import Note, Program
+from fxc.compiler.program import Note, Program, graph_module_of
 
 
 def build_program(
@@ -44,11 +44,9 @@ def build_program(
         notes = (Note("info", text, by="capture"),)
         lifted, found = _functional(_decomposed(exported, reason), to_inference)
     graph = named(lifted.graph)
-    used = {str(n.target) for n in graph.nodes if n.op == "get_attr"}
-    tensors = {target: tensor for target, tensor in lifted.tensors.items() if target in used}
     inputs, outputs = specs_of(lifted, graph, one_batch=one_batch)
     return Program(
-        fx.GraphModule(tensors, graph).eval(),
+        graph_module_of(lifted.tensors, graph),
         inputs,
         outputs,
         lifted.in_spec,

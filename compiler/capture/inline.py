@@ -60,9 +60,17 @@ def _body_of(node: fx.Node, values: dict[fx.Node, Any]) -> tuple[fx.GraphModule,
     name = getattr(node.target, "__name__", str(node.target))
     bodies = [a for a in arguments if isinstance(a, fx.GraphModule)]
     traces = [n.meta.get("stack_trace") for n in (node, *(i for body in bodies for i in body.graph.nodes))]
+    place = next((line for line in map(source_line, filter(None, traces)) if line), None)
+    if name.startswith("auto_functionalized"):
+        raise CaptureError(
+            f"the model uses {arguments[0]}, which writes into its arguments",
+            where=place,
+            why="operators of a program return new tensors",
+            fix="register it with mutates_args=() and let it return its result",
+        )
     raise CaptureError(
         f"the model uses torch.{name}, which a program cannot hold",
-        where=next((line for line in map(source_line, filter(None, traces)) if line), None),
+        where=place,
         why="a program is one straight graph of operators"
         if node.target is not _AUTOCAST
         else "operators inside an enabled autocast region change their dtype",

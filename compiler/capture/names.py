@@ -106,7 +106,9 @@ def _wanted(node: fx.Node, counts: Counter[str], parents: set[str]) -> str:
     scope = scope_of(node)
     if scope and scope not in parents and counts[_call_of(node)] == 1:
         return scope
-    return _weight_owner(node, scope) or ".".join(filter(None, (scope, op_name(node))))
+    # The namespace of another package's operator would read like a layer.
+    word = op_name(node).rpartition(".")[2]
+    return _weight_owner(node, scope) or ".".join(filter(None, (scope, word)))
 
 
 def _weight_owner(node: fx.Node, scope: str) -> str | None:

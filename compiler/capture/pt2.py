@@ -14,7 +14,6 @@ import json
 import math
 import re
 import shutil
-import tempfile
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -26,6 +25,7 @@ import torch
 
 from fxc.compiler.capture.pt2_document import cleaned
 from fxc.compiler.errors import ArtifactError
+from fxc.compiler.scratch import WorkFolder
 
 MODEL = "models/model.json"
 WEIGHTS = "data/weights/model_weights_config.json"
@@ -230,7 +230,7 @@ def _samples(archive: zipfile.ZipFile, root: str, findings: list[str]) -> Any:
 
 
 def _load_clean(path: Path, archive: zipfile.ZipFile, content: _Content) -> torch.export.ExportedProgram:
-    with tempfile.TemporaryDirectory(prefix="fxc-pt2-") as folder:
+    with WorkFolder("pt2") as folder:
         copy = Path(folder, "model.pt2")
         try:
             _write_clean(copy, archive, content)

@@ -12,19 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from fxc.compiler import files
+from fxc.compiler import folders
 from fxc.compiler.errors import ArtifactError
-from fxc.compiler.files import (
-    STALE_SECONDS,
-    ensure_writable,
-    json_text,
-    read_json,
-    regular_files,
-    replacing_directory,
-    safe_relative,
-    sha256,
-    write_json,
-)
+from fxc.compiler.files import json_text, read_json, regular_files, safe_relative, sha256, write_json
+from fxc.compiler.folders import ensure_writable, replacing_directory
+from fxc.compiler.scratch import STALE_SECONDS
 
 
 def ours(path: Path) -> bool:
@@ -173,26 +165,36 @@ def test_the_writability_check_leaves_no_trace(tmp_path: Path) -> None:
 def test_old_leftovers_go_and_young_ones_stay(tmp_path: Path) -> None:
     then = time.time() - STALE_SECONDS - 60
     for name, age in (
-        (".out.tmp-1-ab", True),
-        (".out.old-1-ab", True),
-        (".out.tmp-2-cd", False),
-        (".oat.tmp-1-ab", True),
+        (".fxc-new-1-0123abcd", True),
+        (".out.fxc-old-1-0123abcd", True),
+        (".fxc-new-2-0123abcd", False),
+        (".gone.fxc-old-1-0123abcd", True),
+        (".fxc-new-mine", True),
     ):
         (tmp_path / name).mkdir()
         (tmp_path / name / "x").write_text("x")
         if age:
             os.utime(tmp_path / name, (then, then))
     fill(tmp_path / "out", "1")
-    assert names(tmp_path) == [".oat.tmp-1-ab", ".out.tmp-2-cd", "out"]
+    assert names(tmp_path) == [
+        ".fxc-new-2-0123abcd",
+        ".fxc-new-mine",
+        ".gone.fxc-old-1-0123abcd",
+        ".out.fxc-old-1-0123abcd",
+        "out",
+    ]
+    fill(tmp_path / "out", "2", force=True)
+    assert ".out.fxc-old-1-0123abcd" not in names(tmp_path), "its successor is in place"
+    assert ".gone.fxc-old-1-0123abcd" in names(tmp_path), "it may be the only copy"
 
 
 CRASH = """
 import os, signal, sys
 from pathlib import Path
-from fxc.compiler import files
+from fxc.compiler import folders
 if sys.argv[2] == "after":
-    files.shutil.rmtree = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)
-with files.replacing_directory(Path(sys.argv[1]), force=True, removable=lambda p: True) as folder:
+    folders.shutil.rmtree = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)
+with folders.replacing_directory(Path(sys.argv[1]), force=True, removable=lambda p: True) as folder:
     (folder / "ours").write_text("2")
     if sys.argv[2] == "during":
         os.kill(os.getpid(), signal.SIGKILL)
@@ -211,7 +213,7 @@ def test_a_killed_process_leaves_the_old_or_the_new(tmp_path: Path, moment: str,
 def test_without_an_exchange_the_old_one_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "out"
     fill(out, "1")
-    monkeypatch.setattr(files, "_exchange", lambda one, other: False)
+    monkeypatch.setattr(folders, "_exchange", lambda one, other: False)
     fill(out, "2", force=True)
     assert (out / "ours").read_text() == "2"
     assert names(tmp_path) == ["out"]
@@ -219,11 +221,11 @@ def test_without_an_exchange_the_old_one_comes_back(tmp_path: Path, monkeypatch:
 
     def failing(source: Path, target: Path) -> None:
         calls.append(target)
-        if len(calls) == 2:
+        if len(calls) == 3:
             raise OSError(5, "Input/output error")
         rename(source, target)
 
-    monkeypatch.setattr(files.os, "rename", failing)
+    monkeypatch.setattr(folders.os, "rename", failing)
     with pytest.raises(ArtifactError, match="Input/output error"):
         fill(out, "3", force=True)
     assert (out / "ours").read_text() == "2"

@@ -183,6 +183,8 @@ def test_a_disk_that_fills_up(tmp_path: Path) -> None:
         "PYTHONPATH": str(Path.cwd()),
         "TMPDIR": str(tmp_path / "temporary"),
         "OMP_NUM_THREADS": "1",
+        # Python does not notice that a cached module was cut short, and every later process would read the stump.
+        "PYTHONDONTWRITEBYTECODE": "1",
     }
     command = [sys.executable, "-c", FULL, str(tmp_path / "bundle")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

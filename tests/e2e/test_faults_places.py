@@ -1,0 +1,126 @@
+"""Output folders that are special: refused before any work, or taken as they are."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+import fxc
+from fxc.compiler.artifact import check_output
+from fxc.compiler.errors import ArtifactError
+from tests.e2e.fault_children import Place, bundles, which
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+def refused(path: Path | str, words: str) -> None:
+    """By the check before a compile and by the save after it."""
+    artifact = fxc.load(bundles()["new"])
+    for force in (False, True):
+        with pytest.raises(ArtifactError, match=words):
+            check_output(path, force=force)
+        with pytest.raises(ArtifactError, match=words):
+            artifact.save(path, force=force)
+    assert artifact.path == bundles()["new"]
+
+
+@pytest.mark.parametrize(
+    "name", ["with space", "naïve 模型 🧠", "two\nlines", "-o", "*", "'$(x)'", "x" * 255]
+)
+def test_unusual_names(name: str, place: Place) -> None:
+    for source in ("old", "new"):
+        fxc.load(bundles()[source]).save(place.out.parent / name, force=True)
+        assert which(place.out.parent / name) == source
+    assert [p.name for p in place.out.parent.iterdir()] == [name]
+    place.out = place.out.parent / name
+    assert place.compile("old", "--force").wait() == 0
+    assert place.found() == "old"
+
+
+@pytest.mark.parametrize("name", ["x" * 256, "nul\0", "a/" * 3000 + "b", "\ud800"])
+def test_names_that_no_folder_can_have(name: str, place: Place) -> None:
+    refused(place.out / name, "cannot write the output folder")
+    refused(f"{place.out}/{name}", "cannot write the output folder")
+    assert place.litter() == []
+
+
+def test_the_current_folder(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replaced, it would be gone under the feet of the user's shell."""
+    monkeypatch.chdir(place.out.parent)
+    for path in (".", "", place.out.parent, "../place"):
+        refused(path, "folder that you are in")
+    place.put("old")
+    monkeypatch.chdir(place.out)
+    refused(".", "folder that you are in")
+    assert place.found() == "old"
+
+
+def test_a_current_folder_that_is_gone(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.out.mkdir()
+    monkeypatch.chdir(place.out)
+    place.out.rmdir()
+    refused("bundle", "cannot write the output folder")
+    assert fxc.load(bundles()["new"]).save(place.out.parent / "bundle").exists()
+
+
+def test_a_mount_point() -> None:
+    refused("/proc", "mount point")
+
+
+def test_a_file_and_links(place: Place) -> None:
+    place.put("old")
+    (place.folder / "file").write_text("x")
+    (place.folder / "link").symlink_to(place.out)
+    (place.folder / "nowhere").symlink_to(place.folder / "not there")
+    for name in ("file", "link", "nowhere"):
+        refused(place.folder / name, "not a folder")
+    refused(place.folder / "file" / "below", "Not a directory")
+    # A link to a folder may be on the way.
+    (place.folder / "way").symlink_to(place.out.parent)
+    fxc.load(bundles()["new"]).save(place.folder / "way" / "out", force=True)
+    assert place.found() == "new"
+
+
+def test_inside_another_bundle(place: Place) -> None:
+    place.put("old")
+    for path in (place.out / "new", place.out / "golden" / "new", place.out / "deep" / "new"):
+        refused(path, "inside another bundle")
+    assert place.found() == "old"
+
+
+def test_a_save_onto_itself(place: Place) -> None:
+    place.put("old")
+    artifact = fxc.load(place.out)
+    assert artifact.save(place.out) == place.out
+    assert artifact.save(os.path.relpath(place.out), force=True)
+    assert place.found() == "old"
+
+
+def test_a_work_folder_that_somebody_removed(place: Place) -> None:
+    place.put("old")
+    artifact = fxc.load(place.out)
+    place.put(None)
+    for path in (place.folder / "copy", bundles()["new"]):
+        with pytest.raises(ArtifactError):
+            artifact.save(path, force=True)
+    assert which(bundles()["new"]) == "new"
+    assert not (place.folder / "copy").exists()
+
+
+def test_dumps(place: Place) -> None:
+    (place.folder / "file").write_text("x")
+    (place.folder / "mine").mkdir()
+    (place.folder / "mine" / "thesis.tex").write_text("years of work")
+    for name in ("file", "file/below", "mine"):
+        child = place.compile("new", "--dump", str(place.folder / name))
+        assert child.wait() == 1
+        assert "Traceback" not in child.said
+        assert name.split("/")[0] in child.said
+    assert place.found() is None
+    assert place.litter() == []
+    child = place.compile("new", "--dump", str(place.folder / "dump two\nlines"))
+    assert child.wait() == 0, child.said
+    assert (place.folder / "dump two\nlines" / "index.html").is_file()

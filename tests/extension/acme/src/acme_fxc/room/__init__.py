@@ -1,0 +1,1 @@
+"""Acme's simulator as a backend room."""
