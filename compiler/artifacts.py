@@ -10,7 +10,7 @@ from fxc.compiler import bundle
 from fxc.compiler.artifact import Artifact, Host
 from fxc.compiler.errors import ArtifactError
 from fxc.compiler.files import read_json, reading, safe_relative, write_json, write_text
-from fxc.compiler.folders import replacing_directory
+from fxc.compiler.folders import replacing_directory, steady
 
 KIND = "fxc bundles"
 FORMAT = 1
@@ -78,6 +78,10 @@ class Artifacts(Mapping[str, Artifact]):
             ArtifactError: missing, damaged, mixed with another compile's bundles, or of another format.
         """
         folder = Path(path)
+        return steady(folder, lambda: cls._read(folder, host))
+
+    @classmethod
+    def _read(cls, folder: Path, host: Host | None) -> Artifacts:
         found = _read_index(folder)
         artifacts = []
         for name, manifest in found["targets"].items():

@@ -4,7 +4,7 @@
 observer: mse                  # minmax | moving_average | percentile | mse | entropy | auto
 percentile: 99.99              # with observer: percentile
 equalize: true                 # even out channels whose ranges differ, where eight bits gain by it
-bias_correction: empirical     # none | analytic | empirical
+bias_correction: empirical     # none | analytic (the default) | empirical
 keep_float: ["classifier.*"]   # layers that stay in float, as shell patterns
 layers:                        # per-layer overrides; later patterns win
   "features.0.*": {observer: percentile, percentile: 99.9}
@@ -26,7 +26,6 @@ import yaml
 
 from fxc.compiler.errors import UsageError
 from fxc.compiler.quant import OBSERVERS, Observer, QuantSpec
-
 
 BIAS_CORRECTIONS = ("none", "analytic", "empirical")
 
@@ -65,7 +64,7 @@ class QuantConfig:
         layers: pattern to overrides; where several match, later ones win.
         equalize: whether channels whose ranges differ are evened out first; ``None`` is yes.
         bias_correction: ``"none"``, ``"analytic"`` (from channel means) or ``"empirical"`` (from a few samples); ``None``
-            is none.
+            is analytic.
     """
 
     observer: Observer | None = None

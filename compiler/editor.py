@@ -100,6 +100,14 @@ class Editor:
             self._made[key] = self._mode.from_tensor(tensor.detach(), static_shapes=True)
         return self._made[key]
 
+    def like(self, node: fx.Node, dtype: torch.dtype) -> Tensor:
+        """The fake value of what has ``node``'s shape and memory order, and the element type ``dtype``."""
+        key = (torch.empty_like, _geometry(node.meta["val"]), dtype)
+        if key not in self._made:
+            with self._mode, _no_guards(self._mode):
+                self._made[key] = torch.empty_like(node.meta["val"], dtype=dtype)
+        return self._made[key]
+
     def constant(self, tensor: Tensor, name: str, *, origins: tuple[fx.Node, ...]) -> fx.Node:
         """A ``get_attr`` node for a new tensor of the compiler's own; ``name`` is made unique."""
         target = self._free(f"{OWN_STATE}.{identifier(name)}")

@@ -46,6 +46,7 @@ def ensure_writable(path: Path, *, force: bool, removable: Callable[[Path], bool
         made = _make_parents(path.parent)
         probe = sibling(path)
         try:
+            _absolute(path)
             probe.mkdir()
             (probe / "probe").write_bytes(b"fxc")
         finally:
@@ -239,7 +240,11 @@ def _exchange(one: Path, other: Path) -> bool:
 def _make_parents(folder: Path) -> list[Path]:
     missing = [folder, *folder.parents]
     missing = missing[: next(i for i, p in enumerate(missing) if p.exists())]
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except BaseException:
+        _remove_empty(missing)
+        raise
     return missing
 
 

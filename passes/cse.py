@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -10,7 +11,7 @@ from torch import Tensor, fx
 
 from fxc.compiler.editor import Editor, has_effect
 from fxc.compiler.passbase import EXACT, Pass, PassResult, Promise
-from fxc.compiler.program import Program
+from fxc.compiler.program import Program, attributes_used
 
 aten = torch.ops.aten
 
@@ -38,10 +39,12 @@ class CommonSubexpressions(Pass):
 
     def apply(self, program: Program) -> PassResult:
         """One walk in topological order, with a table of what was seen."""
+        if not _repeats(program):
+            return PassResult(program, modified=False)
         editor = Editor(program, self.name)
         seen: dict[Any, fx.Node] = {}
         for node in list(editor.graph.nodes):
-            key = _key(node, editor)
+            key = _key(node, editor.tensors)
             if key is None:
                 continue
             first = seen.setdefault(key, node)
@@ -53,10 +56,17 @@ class CommonSubexpressions(Pass):
         return PassResult(editor.finish(), modified=True)
 
 
-def _key(node: fx.Node, editor: Editor) -> Any:
+def _repeats(program: Program) -> bool:
+    """Whether any two nodes are equal: if none are, none become so, and the graph need not be copied."""
+    tensors = attributes_used(program.graph_module)
+    keys = [key for node in program.graph.nodes if (key := _key(node, tensors)) is not None]
+    return len(set(keys)) < len(keys)
+
+
+def _key(node: fx.Node, tensors: Mapping[str, Tensor]) -> Any:
     """What makes two nodes equal; ``None`` for a node that must stay its own."""
     if node.op == "get_attr":
-        return _tensor_key(editor.tensor(node))
+        return _tensor_key(tensors[str(node.target)])
     if node.op != "call_function" or _is_random(node):
         return None
     return node.target, _frozen(node.args), _frozen(node.kwargs)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
+import onnx_graphsurgeon as gs
+
 from fxc.backends.onnx.writer import Tensor, Unlowerable, Writer
 from fxc.compiler.errors import FxcError, LegalityError
 from fxc.compiler.extension import Functions, unknown_parameters
@@ -71,9 +73,11 @@ class Lowering:
         returns = self.target._schema.returns
         if len(returns) == 1 and str(returns[0].type) == "Tensor":
             return (
-                None if isinstance(result, Tensor) else f"it returned {result!r}, not a tensor of the writer"
+                None
+                if isinstance(result, gs.Tensor)
+                else f"it returned {result!r}, not a tensor of the writer"
             )
-        if not isinstance(result, tuple) or not all(r is None or isinstance(r, Tensor) for r in result):
+        if not isinstance(result, tuple) or not all(r is None or isinstance(r, gs.Tensor) for r in result):
             return f"it returned {result!r}, not a tuple of the writer's tensors"
         if len(returns) > 1 and len(result) != len(returns):
             return f"it returned {len(result)} tensors, the operator has {len(returns)}"

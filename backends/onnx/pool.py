@@ -32,6 +32,7 @@ def max_pool(
     stride = spread(stride or kernel, rank)
     pads = _pads(g, self, kernel, stride, spread(padding, rank), dilation, ceil_mode)
     attributes = {"kernel_shape": kernel, "strides": stride, "pads": pads, "dilations": dilation}
+    _keep_zeros(g, self)
     return _batched(g, self, rank, lambda x: g.op("MaxPool", x, **attributes))
 
 
@@ -48,6 +49,7 @@ def avg_pool(
     kernel = spread(kernel_size, rank)
     stride, padding = spread(stride or kernel, rank), spread(padding, rank)
     pads = _pads(g, self, kernel, stride, padding, [1] * rank, ceil_mode)
+    _keep_zeros(g, self)
     counted = count_include_pad and any(padding)
     # Windows that ceil mode lets hang over the padding count only what lies inside it: so where padding counts, it is
     # written as zeros of the data, and the overhang as pads that do not count.
@@ -139,8 +141,24 @@ def adaptive_max_pool(g: Writer, self: Tensor, output_size: Sequence[int]) -> tu
             f"an adaptive max pool from {list(self.shape[-rank:])} to {list(output_size)}: sizes must divide"
         )
     attributes = {"kernel_shape": kernel, "strides": kernel}
+    _keep_zeros(g, self)
     pooled = _batched(g, self, rank, lambda x: g.op("MaxPool", x, **attributes))
     return pooled, None
+
+
+def _keep_zeros(g: Writer, x: Tensor) -> None:
+    """Keep the zeros that a Pad in front of a pool adds.
+
+    ONNX Runtime 1.31 merges a Pad with the value 0 into the pool behind it. A max pool's own pads do not count, so zeros
+    above negative values are lost, and pads as wide as the window are refused. The smallest float is not 0 to it.
+    """
+    if not x.inputs or x.inputs[0].op != "Pad" or x.inputs[0].attrs.get("mode") != "constant":
+        return
+    pad = x.inputs[0]
+    value = pad.inputs[2] if len(pad.inputs) > 2 else None
+    if (value is None or not np.any(value.values)) and np.dtype(g.dtype).kind == "f":
+        smallest = g.constant(np.finfo(g.dtype).tiny, g.dtype, name=f"{pad.name}.zero")
+        pad.inputs = [*pad.inputs[:2], smallest]
 
 
 def _spatial_rank(g: Writer, x: Tensor, kernel: list[int]) -> int:

@@ -111,8 +111,8 @@ def compile(  # the name is the point: fxc.compile
         percentile: for ``observer="percentile"``.
         layers: pattern to overrides, ``{"head.*": {"observer": "mse"}}``.
         equalize: even out channels whose ranges differ, where eight bits gain by it (on by default).
-        bias_correction: ``analytic`` or ``empirical``: take what quantization moves the mean of a layer's output by out
-            of its bias; ``none`` by default.
+        bias_correction: ``analytic`` (the default) or ``empirical``: what quantization moves the mean of a layer's output
+            by is taken out of its bias; or ``none``.
         dump: folder for a step-by-step picture of every pass.
         verify: check each pass's promise about numbers on the example inputs.
         skip: names of optimization passes to leave out.

@@ -42,6 +42,8 @@ PASSES = {
     "fuse_activation": "fxc.passes.fuse_activation:FuseActivation",
     "substitute": "fxc.passes.substitute:Substitute",
     "equalize": "fxc.passes.quantize.equalize:Equalize",
+    "select_observer": "fxc.passes.quantize.select_observer:SelectObserver",
+    "bias_correction": "fxc.passes.quantize.bias_correction:BiasCorrection",
     "extension": "fxc.passes.extension:ExtensionRules",
 }
 

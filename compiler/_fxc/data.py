@@ -66,8 +66,8 @@ def gather(program: Program, given: Any, *, quantized: bool) -> Data:
 
 def recorded(program: Program, statistics: Statistics) -> Data:
     """What statistics offer in the place of data: the few samples that they keep."""
-    tuning = statistics.samples
-    samples = program.first_rows(tuning, PROOF_SAMPLES) if tuning else program.example_inputs
+    tuning = statistics.samples or program.example_inputs
+    samples = program.first_rows(tuning, PROOF_SAMPLES)
     return Data(samples, tuning, (), statistics.source, True)
 
 

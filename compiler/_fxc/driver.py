@@ -18,9 +18,9 @@ from fxc.data import Data, gather, recorded
 from fxc.fingerprint import fingerprint, usable
 from fxc.job import Job
 from fxc.passes.pipelines import canonical, optimize, simplify
-from fxc.passes.quantize.bias_correction import mean_wants
 from fxc.passes.quantize.calibrate import calibrate
 from fxc.passes.quantize.equalize import Equalize
+from fxc.passes.quantize.probe import Probed, probe
 from fxc.passes.quantize.statistics import Statistics
 from fxc.request import Request, captured, check_skip, left_out, refuse
 from fxc.sound import unsound
@@ -54,7 +54,7 @@ def compile_targets(
         jobs: dict[str, Job] = {}
         # Float targets take the program as it is, so they branch off first.
         for target in sorted(targets, key=lambda t: t.quantized):
-            if target.quantized and start.untuned:
+            if target.quantized and start.probed is None:
                 start = tuned(start, data, request, stages, watch)
             job = _job(start, replace(request, target=target), stages, watch, alone=len(targets) == 1)
             failed.callback(job.work.cleanup)
@@ -73,13 +73,13 @@ class Start:
         source: the program as captured.
         trainable: canonical, its batch norms alive.
         program: optimized, still without regard to any target.
-        untuned: whether nothing was done yet for targets that quantize.
+        probed: what a float run of ``program`` showed, for targets that quantize.
     """
 
     source: Program
     trainable: Program
     program: Program
-    untuned: bool = True
+    probed: Probed | None = None
 
 
 def begin(model: Any, request: Request, stages: Stages, watch: Watch) -> Start:
@@ -102,19 +102,23 @@ def begin(model: Any, request: Request, stages: Stages, watch: Watch) -> Start:
 
 
 def tuned(start: Start, data: Data, request: Request, stages: Stages, watch: Watch) -> Start:
-    """The same program for any target that quantizes: channels evened out, if the user did not say no."""
-    if request.config.equalize is False:
-        return replace(start, untuned=False)
+    """The same program for any target that quantizes: probed, and its channels evened out if the user did not say no."""
     with stages("equalize"):
-        program = watch.run(start.program, (Equalize(samples=data.tuning),))
-    return replace(start, program=program, untuned=False)
+        probed = probe(start.program, data.samples)
+        if request.config.equalize is False:
+            return replace(start, probed=probed)
+        program = watch.run(start.program, (Equalize(probed=probed),))
+        if program.graph_module is not start.program.graph_module:
+            probed = probe(program, data.samples)
+        return replace(start, program=program, probed=probed)
 
 
 def _job(start: Start, request: Request, stages: Stages, watch: Watch, *, alone: bool) -> Job:
     """A job; one of several gets timings, notes and a dump of its own."""
     if not alone:
         stages, watch = stages.fork(request.target.name), watch.fork(request.target.name)
-    return Job(request, stages, watch, start.source, start.program)
+    means = start.probed.means if start.probed is not None else {}
+    return Job(request, stages, watch, start.source, start.program, means)
 
 
 def _finished(
@@ -145,11 +149,8 @@ def _statistics(
     if isinstance(request.calibration_data, Statistics):
         usable(request.calibration_data, fingerprint(start.source, start.program), annotated)
         return request.calibration_data
-    further = {}
-    if request.config.bias_correction == "analytic":
-        further = {name: want for program in annotated for name, want in mean_wants(program).items()}
     with stages("calibrate") as progress:
-        return calibrate(annotated, data.rest, wanted=further, source=data.source, progress=progress)
+        return calibrate(annotated, data.rest, source=data.source, progress=progress)
 
 
 def prepare(model: Any, request: Request, stages: Stages) -> Program:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,6 +72,7 @@ class Job:
         source: the program as captured.
         work: folder of the bundle; it belongs to the artifact in the end.
         program: the float program, legal for the target after :meth:`legalize`.
+        means: channel means of what its layers read, by node name.
         annotated: the same with quantizers, ``None`` for a float target.
     """
 
@@ -80,6 +81,7 @@ class Job:
     watch: Watch
     source: Program
     program: Program
+    means: Mapping[str, Tensor]
     work: WorkFolder = field(default_factory=lambda: _work_folder())
     annotated: Program | None = None
 
@@ -148,9 +150,9 @@ class Job:
             steps: list[Pass] = [InsertQDQ(scheme.share_ratio, scheme.mix_signs, statistics)]
             if any(q.spec.observer == AUTO for q in quantizers(annotated.graph)):
                 steps.insert(0, SelectObserver(data.tuning, statistics))
-            method = self.request.config.bias_correction
-            if method not in (None, "none"):
-                steps.append(BiasCorrection(method, self.program, data.tuning, statistics))
+            method = self.request.config.bias_correction or "analytic"
+            if method != "none":
+                steps.append(BiasCorrection(method, self.program, data.tuning, self.means))
             return self.watch.run(annotated, steps)
 
     def _run(self, model: Path, samples: tuple[Tensor, ...]) -> Execution:

@@ -16,7 +16,7 @@ import numpy as np
 
 _STEPS = 255.0
 _WEIGHT_STEPS = 127.0
-_LIMIT = 2.0**10
+_LIMIT = 2.0**14
 """Largest factor and inverse: beyond, a channel is as good as empty."""
 _EMPTY = 1e-6
 """A channel whose range is this small beside the largest keeps its factor."""
@@ -54,6 +54,7 @@ class Reader:
         power: ``[C]`` sum of squares of all weights that read the channel.
         square: ``[C]`` mean square of the channel.
         taps: weights per pair of channels.
+        mixes: whether a row reads several channels; a depthwise layer's codes do not depend on factors.
     """
 
     lanes: np.ndarray
@@ -61,7 +62,7 @@ class Reader:
     power: np.ndarray
     square: np.ndarray
     taps: int
-    mixes: bool = True
+    mixes: bool
 
 
 @dataclass
@@ -94,14 +95,19 @@ class Choice:
     ratio_after: float
 
 
-def choose(group: Group) -> Choice:
-    """The best factors among several families: even ranges to some power, or outliers alone brought down."""
+def choose(group: Group, least_gain_db: float = 0.0) -> Choice:
+    """The best factors among several families: even ranges to some power, or outliers alone brought down.
+
+    Families that cannot gain ``least_gain_db`` even with perfect weights are not looked at.
+    """
     lanes = group.lanes()
     ranges = _by_lane(lanes, group.tensors)
     ones = np.ones(lanes.size)
     before = noise(group, lanes, ones)
     best, least = ones, before
     for factors in _candidates(ranges):
+        if noise(group, lanes, factors, weights=False) > before * 10.0 ** (-least_gain_db / 10.0):
+            continue
         found = noise(group, lanes, factors)
         if found < least:
             best, least = factors, found
@@ -132,8 +138,12 @@ def _candidates(ranges: np.ndarray) -> Iterator[np.ndarray]:
         yield np.minimum(1.0, limit / safe)
 
 
-def noise(group: Group, lanes: np.ndarray, factors: np.ndarray) -> float:
-    """Predicted noise at the group's layers relative to what they compute, averaged over layers."""
+def noise(group: Group, lanes: np.ndarray, factors: np.ndarray, *, weights: bool = True) -> float:
+    """Predicted noise at the group's layers relative to what they compute, averaged over layers.
+
+    Args:
+        weights: whether to count the coding of the weights, which costs a look at all of them.
+    """
     steps = [_step(t, _factors(t.lanes, lanes, factors)) for t in group.tensors]
     total = 0.0
     for reader in group.readers:
@@ -141,14 +151,16 @@ def noise(group: Group, lanes: np.ndarray, factors: np.ndarray) -> float:
         signal = float((reader.power * reader.square).sum())
         if signal <= 0.0:
             continue
-        spread = float((reader.power / s**2).sum())
-        carried = [step**2 for tensor, step in zip(group.tensors, steps) if _meets(tensor, reader)]
-        coding = float(np.sum(carried)) / 12.0 * spread
-        weights = 0.0
-        if reader.mixes:
+        coding = 0.0
+        for tensor, step in zip(group.tensors, steps):
+            if _meets(tensor, reader):
+                # What is smaller than the step is lost, and no more than that; an empty channel's zeros are exact.
+                error = np.minimum(step**2 / 12.0, reader.square * s**2)
+                coding += float((reader.power / s**2 * error).sum())
+        if weights and reader.mixes:
             row = (reader.largest / s).max(axis=1) / _WEIGHT_STEPS
-            weights = float((row**2).sum()) / 12.0 * reader.taps * float((reader.square * s**2).sum())
-        total += (coding + weights) / signal
+            coding += float((row**2).sum()) / 12.0 * reader.taps * float((reader.square * s**2).sum())
+        total += coding / signal
     return total / max(len(group.readers), 1)
 
 

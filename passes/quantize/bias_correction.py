@@ -15,8 +15,9 @@ from fxc.compiler.macs import CONVOLUTIONS, LINEAR
 from fxc.compiler.origin import label_of
 from fxc.compiler.passbase import LOSSY, Pass, PassResult, Promise
 from fxc.compiler.program import Program
-from fxc.compiler.qdq import DEQUANTIZE, DEQUANTIZE_CHANNEL, DEQUANTIZE_TENSOR, QUANTIZE_TENSOR
+from fxc.compiler.qdq import DEQUANTIZE, DEQUANTIZE_CHANNEL, DEQUANTIZE_TENSOR
 from fxc.passes.quantize.annotation import quant_of
+from fxc.passes.quantize.probe import channel_axis
 from fxc.passes.quantize.statistics import Statistics, Want
 
 METHODS = ("none", "analytic", "empirical")
@@ -37,16 +38,18 @@ class BiasCorrection(Pass):
         method: ``analytic`` or ``empirical``.
         reference: the float program that was quantized.
         samples: flat inputs (empirical).
-        statistics: with channel means of the layers' inputs, see :func:`mean_wants` (analytic).
+        means: channel means of what layers read in the reference, by node name (analytic): those of
+            :func:`fxc.passes.quantize.probe.probe`, or :func:`means_of` statistics.
     """
 
     name: ClassVar[str] = "bias_correction"
     promise: ClassVar[Promise] = LOSSY
     requires: ClassVar[frozenset[str]] = frozenset({"quantized"})
+    ensures: ClassVar[frozenset[str]] = frozenset({"biases_corrected"})
     method: str = "empirical"
     reference: Program | None = field(default=None, compare=False)
     samples: tuple[Tensor, ...] = field(default=(), compare=False)
-    statistics: Statistics = field(default_factory=Statistics, compare=False)
+    means: Mapping[str, Tensor] = field(default_factory=dict, compare=False)
 
     def apply(self, program: Program) -> PassResult:
         """Change bias constants only; a layer without a bias gets one.
@@ -54,6 +57,8 @@ class BiasCorrection(Pass):
         Raises:
             PassError: an unknown method, or no reference, samples or means to correct with.
         """
+        if "biases_corrected" in program.facts:
+            return PassResult(program, modified=False)
         editor = Editor(program, self.name)
         layers = {node.name: node for node in editor.graph.nodes if _is_quantized(node)}
         if not layers:
@@ -73,18 +78,25 @@ class BiasCorrection(Pass):
         )
         return PassResult(editor.finish(), modified=True, notes=tuple(editor.notes))
 
-    def _shifts(
-        self, program: Program, editor: Editor, layers: Mapping[str, fx.Node]
-    ) -> dict[str, Tensor]:
+    def _shifts(self, program: Program, editor: Editor, layers: Mapping[str, fx.Node]) -> dict[str, Tensor]:
         if self.reference is None:
             raise PassError("bias correction needs the float program", fix="BiasCorrection(reference=…)")
         if self.method == "analytic":
-            return _analytic(editor, layers, self.reference, self.statistics)
+            return _analytic(editor, layers, self.reference, self.means)
         if self.method != "empirical":
             raise PassError(f"unknown bias correction {self.method!r}", fix="analytic or empirical")
         if not self.samples:
             raise PassError("empirical bias correction needs samples", fix="BiasCorrection(samples=…)")
         return _empirical(program, set(layers), self.reference, self.samples)
+
+
+def means_of(statistics: Statistics) -> dict[str, Tensor]:
+    """Channel means that calibration recorded, float64 ``[C]`` by node name."""
+    return {
+        name: torch.from_numpy(stats.channels.mean)
+        for name, stats in statistics.tensors.items()
+        if stats.channels is not None
+    }
 
 
 def mean_wants(program: Program) -> dict[str, Want]:
@@ -93,7 +105,7 @@ def mean_wants(program: Program) -> dict[str, Want]:
     for node in program.graph.nodes:
         annotation = quant_of(node)
         if annotation is not None and annotation.weight is not None and node.target in _LAYERS:
-            found[node.args[0].name] = Want(channels=_axis(node) % _rank(node.args[0]))
+            found[node.args[0].name] = Want(channels=channel_axis(node) % _rank(node.args[0]))
     return found
 
 
@@ -112,11 +124,6 @@ def _is_quantized(node: fx.Node) -> bool:
 
 def _rank(node: Any) -> int:
     return int(node.meta["val"].dim())
-
-
-def _axis(node: fx.Node) -> int:
-    """Channel axis of a layer's input and output."""
-    return -1 if node.target in LINEAR else 1 - (_rank(node) == _rank(node.args[1]) - 1)
 
 
 # -- empirical -------------------------------------------------------------------------------------------------------
@@ -139,7 +146,7 @@ def _empirical(
         shift = _trusted(wanted[node.name] - _means(node, y))
         shifts[node.name] = shift
         shape = [1] * y.dim()
-        shape[_axis(node)] = -1
+        shape[channel_axis(node)] = -1
         return y + shift.to(y.dtype).reshape(shape)
 
     with torch.no_grad():
@@ -162,7 +169,7 @@ class _Hook(fx.Interpreter):
 
 def _means(node: fx.Node, y: Tensor) -> Tensor:
     """Channel means ``[samples, C]``, float64; the first axis that is not the channels' counts as samples."""
-    y = y.movedim(_axis(node), -1)
+    y = y.movedim(channel_axis(node), -1)
     return y.reshape(y.shape[0], -1, y.shape[-1]).mean(1).double()
 
 
@@ -180,7 +187,7 @@ def _trusted(difference: Tensor) -> Tensor:
 
 
 def _analytic(
-    editor: Editor, layers: Mapping[str, fx.Node], reference: Program, statistics: Statistics
+    editor: Editor, layers: Mapping[str, fx.Node], reference: Program, means: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
     floats = {node.name: node for node in reference.graph.nodes if node.name in layers}
     shifts = {}
@@ -189,14 +196,13 @@ def _analytic(
         if origin is None:
             continue
         source = origin.args[0]
-        stats = statistics.tensors.get(source.name)  # type: ignore[union-attr]
-        if stats is None or stats.channels is None:
+        mean = means.get(source.name)  # type: ignore[union-attr]
+        if mean is None:
             editor.note(f"no channel means of its input {label_of(source)}", kind="declined", node=node)  # type: ignore[arg-type]
             continue
         before = reference.tensor(str(origin.args[1].target)).detach()  # type: ignore[union-attr]
         moved = _weight_value(editor, node).double() - before.double()
         moved = moved.reshape(*moved.shape[:2], -1).sum(-1)
-        mean = torch.from_numpy(stats.channels.mean)
         groups = int(node.args[6]) if node.target in CONVOLUTIONS else 1  # type: ignore[call-overload]
         # [out, in / groups]: the rows of group g read input channels g * in / groups and on.
         grouped = moved.reshape(groups, -1, moved.shape[1]) * mean.reshape(groups, 1, -1)
@@ -247,7 +253,8 @@ def _add(editor: Editor, node: fx.Node, shift: Tensor) -> None:
 def _create(editor: Editor, node: fx.Node, shift: Tensor) -> None:
     """A bias for a layer that has none, in the accumulator's own steps: input scale times weight scales."""
     weight, activation = node.args[1], node.args[0]
-    assert isinstance(weight, fx.Node) and isinstance(activation, fx.Node)
+    assert isinstance(weight, fx.Node)
+    assert isinstance(activation, fx.Node)
     if weight.target is DEQUANTIZE_CHANNEL:
         scales = editor.tensor(weight.args[1])  # type: ignore[arg-type]
     else:
@@ -259,13 +266,8 @@ def _create(editor: Editor, node: fx.Node, shift: Tensor) -> None:
         nodes = (
             editor.constant(codes, f"{name}.codes", origins=(node,)),
             editor.constant(steps, f"{name}.scale", origins=(node,)),
-            editor.constant(torch.zeros_like(steps, dtype=torch.int32), f"{name}.zero_point", origins=(node,)),
+            editor.constant(
+                torch.zeros_like(steps, dtype=torch.int32), f"{name}.zero_point", origins=(node,)
+            ),
         )
-        node.update_arg(
-            2, editor.call(DEQUANTIZE_CHANNEL, (*nodes, 0), origins=(node,), suffix=".bias")
-        )
-
-
-def quantizes(node: fx.Node) -> bool:
-    """Whether ``node`` codes an activation."""
-    return node.target is QUANTIZE_TENSOR
+        node.update_arg(2, editor.call(DEQUANTIZE_CHANNEL, (*nodes, 0), origins=(node,), suffix=".bias"))

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor
 
 from fxc.compiler.errors import CalibrationError, FxcError
+from fxc.compiler.execute import steps
 from fxc.compiler.origin import where
 from fxc.compiler.program import Program, check_inputs
 from fxc.passes.quantize.annotation import quantizers
@@ -87,9 +88,8 @@ def _watchers(programs: Sequence[Program], further: Mapping[str, Want]) -> list[
     return watchers
 
 
-class _Watcher(fx.Interpreter):
+class _Watcher:
     def __init__(self, program: Program, wanted: Mapping[str, Want]):
-        super().__init__(program.graph_module)
         self.program, self.wanted = program, wanted
         self.stats = {name: TensorStats() for name in wanted}
         # The order of memory is no business of a model, unless it reads storage.
@@ -98,14 +98,10 @@ class _Watcher(fx.Interpreter):
     def observe(self, flat: tuple[Tensor, ...]) -> None:
         """Run one batch; convolutions are faster on channels-last tensors."""
         inputs = tuple(_channels_last(x) for x in flat) if self.any_order else flat
-        self.run(*inputs, enable_io_processing=False)
-
-    def run_node(self, n: fx.Node) -> Any:
-        result = super().run_node(n)
-        want = self.wanted.get(n.name)
-        if want is not None:
-            self.stats[n.name].update(result, histogram=want.histogram, channels=want.channels)
-        return result
+        for node, value in steps(self.program, inputs):
+            want = self.wanted.get(node.name)
+            if want is not None:
+                self.stats[node.name].update(value, histogram=want.histogram, channels=want.channels)
 
 
 def _channels_last(x: Tensor) -> Tensor:

@@ -14,9 +14,10 @@ from fxc.compiler.editor import Editor, detached
 from fxc.compiler.macs import CONVOLUTIONS, LINEAR
 from fxc.compiler.origin import label_of, op_name
 from fxc.compiler.passbase import CLOSE, Pass, PassResult, Promise
-from fxc.compiler.program import Program
+from fxc.compiler.program import Note, Program
 from fxc.passes.quantize.balance import Choice, Coded, Group, Reader, choose
 from fxc.passes.quantize.lanes import LaneMap, Lanes, Site, tensors_between
+from fxc.passes.quantize.probe import Probed
 
 aten = torch.ops.aten
 
@@ -38,32 +39,34 @@ class Equalize(Pass):
         %b = conv2d(%r, b.weight / s, b.bias, …)     # columns divided
 
     What may stand between, and what ties channels together, is :mod:`fxc.passes.quantize.lanes`; how factors are chosen is
-    :mod:`fxc.passes.quantize.balance`. Factors are powers of two times a few mantissas: only rounding changes.
+    :mod:`fxc.passes.quantize.balance`.
 
     Source: Nagel et al. 2019, arXiv:1906.04721, section 4.1; Xiao et al. 2023, arXiv:2211.10438, for layer norms.
 
     Options:
-        least_gain_db: groups whose predicted gain is smaller stay as they are.
-        samples: a few flat inputs; channel ranges are measured on them. Without samples nothing is done.
+        least_gain_db: groups whose predicted gain is smaller stay as they are: the prediction knows nothing of unseen data,
+            and on nets whose channels are even anyway a gain of 3 dB was not found again.
+        probed: what :func:`fxc.passes.quantize.probe.probe` saw of this very program; without it nothing is done.
     """
 
     name: ClassVar[str] = "equalize"
     promise: ClassVar[Promise] = CLOSE
     requires: ClassVar[frozenset[str]] = frozenset({"canonical"})
-    least_gain_db: float = 1.0
-    samples: tuple[Tensor, ...] = field(default=(), compare=False)
+    least_gain_db: float = 8.0
+    probed: Probed | None = field(default=None, compare=False)
 
     def apply(self, program: Program) -> PassResult:
-        """One run over the samples, then one choice per group of tensors that share channels."""
-        if not self.samples:
+        """One choice per group of tensors that share channels; O(nodes + weights)."""
+        if self.probed is None:
             return PassResult(program, modified=False)
+        if self.probed.program.graph_module is not program.graph_module:
+            # Ranges of another program say nothing about this one's; a second run comes here.
+            text = "nothing equalized: the channel ranges at hand are another program's"
+            return PassResult(program, modified=False, notes=(Note("info", text, None, self.name),))
         editor = Editor(program, self.name)
         lanes = LaneMap(editor)
-        tensors = {node.name: found for node, found in tensors_between(lanes)}
-        if not tensors:
-            return PassResult(program, modified=False, notes=_declined(editor, lanes))
-        coded = measure(program, tensors, self.samples)
-        chosen = [c for group in _groups(lanes, coded) if (c := choose(group)).gain_db >= self.least_gain_db]
+        coded = self._coded(lanes)
+        chosen = [c for group in _groups(lanes, coded) if self._gains(c := choose(group, self.least_gain_db))]
         notes = _declined(editor, lanes)
         if not chosen:
             return PassResult(program, modified=False, notes=notes)
@@ -72,6 +75,18 @@ class Equalize(Pass):
             _rescale(editor, lanes, site, factors)
         editor.note(_summary(chosen))
         return PassResult(editor.finish(), modified=True, notes=(*notes, *editor.notes))
+
+    def _gains(self, choice: Choice) -> bool:
+        return choice.gain_db > 0.0 and choice.gain_db >= self.least_gain_db
+
+    def _coded(self, lanes: LaneMap) -> list[Coded]:
+        """Measured channels with their lanes; a tensor whose lanes run along an axis that also holds samples has none."""
+        found = []
+        for node, numbers in tensors_between(lanes):
+            seen = self.probed.channels.get(node.name) if self.probed is not None else None
+            if seen is not None and seen.low.size == numbers.size:
+                found.append(Coded(node.name, numbers.ravel(), seen.low, seen.high, seen.square))
+        return found
 
 
 def _summary(chosen: Sequence[Choice]) -> str:
@@ -93,41 +108,6 @@ def _declined(editor: Editor, lanes: LaneMap) -> tuple[Any, ...]:
     notes = tuple(editor.notes[start:])
     del editor.notes[start:]
     return notes
-
-
-# -- measuring -------------------------------------------------------------------------------------------------------
-
-
-def measure(program: Program, tensors: Mapping[str, Lanes], samples: tuple[Tensor, ...]) -> list[Coded]:
-    """Channel ranges and mean squares of ``tensors`` on flat inputs.
-
-    A tensor whose lanes run along an axis that also holds samples (a window of a window attention) is left out.
-    """
-    probe = _Probe(program.graph_module, tensors)
-    with torch.no_grad():
-        probe.run(*samples, enable_io_processing=False)
-    return probe.found
-
-
-class _Probe(fx.Interpreter):
-    def __init__(self, graph_module: fx.GraphModule, tensors: Mapping[str, Lanes]):
-        super().__init__(graph_module)
-        self.tensors, self.found = tensors, list[Coded]()
-
-    def run_node(self, n: fx.Node) -> Any:
-        result = super().run_node(n)
-        lanes = self.tensors.get(n.name)
-        if lanes is not None and all(size in (1, have) for size, have in zip(lanes.shape, result.shape)):
-            self.found.append(_coded(n.name, lanes, result))
-        return result
-
-
-def _coded(name: str, lanes: Lanes, x: Tensor) -> Coded:
-    others = [d for d, size in enumerate(lanes.shape) if size == 1]
-    low, high = (x.amin(others), x.amax(others)) if others else (x, x)
-    square = x.square().mean(others) if others else x.square()
-    values = [v.reshape(-1).double().numpy() for v in (low, high, square)]
-    return Coded(name, lanes.ravel(), *values)
 
 
 # -- groups ----------------------------------------------------------------------------------------------------------

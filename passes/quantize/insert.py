@@ -195,6 +195,7 @@ class _Insert:
                     (node, found.scale, found.zero_point, spec.qmin, spec.qmax, dtype),
                     origins=(node,),
                     suffix=".quantize",
+                    val=self.editor.like(node, dtype),
                 )
             with self.editor.after(codes):
                 self.pairs[key] = self.editor.call(

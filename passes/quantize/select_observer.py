@@ -25,7 +25,8 @@ from fxc.passes.quantize.statistics import Statistics, TensorStats
 
 AUTO = "auto"
 _PERCENTILES = (99.9, 99.99, 99.999)
-_CAUTION = 1.0
+_CAUTION = 4.0
+"""Weight of clipping errors: they fall on few samples, and unseen data reaches further than calibration did."""
 _SAME = 0.02
 """Ranges that differ by less than this are one candidate."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -191,6 +192,7 @@ class Statistics:
         source: where the data came from, in words: the report shows it.
         fingerprint: of the float program that the data ran through; empty if nobody asked for it.
         samples: a few of the inputs, flat, on which a compile without the data is proven.
+        preprocessing: how images became inputs (mean, std, size, layout), for the manifests; ``None`` if nobody said.
     """
 
     tensors: Mapping[str, TensorStats] = field(default_factory=dict)
@@ -198,6 +200,7 @@ class Statistics:
     source: str = "calibration data"
     fingerprint: str = ""
     samples: tuple[Tensor, ...] = ()
+    preprocessing: Mapping[str, Any] | None = None
 
     def merged(self, other: Statistics) -> Statistics:
         """Statistics over both runs' data; tensors that only one run recorded are left out.
@@ -219,6 +222,7 @@ class Statistics:
             " + ".join(sources),
             self.fingerprint,
             self.samples or other.samples,
+            self.preprocessing or other.preprocessing,
         )
 
     def save(self, path: Path | str, *, force: bool = False) -> Path:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fxc.compiler.errors import ArtifactError
 from fxc.compiler.files import read_json, reading, regular_files, sha256, write_json
-from fxc.compiler.folders import replacing_directory
+from fxc.compiler.folders import replacing_directory, steady
 from fxc.passes.quantize.histogram import BINS, Histogram
 from fxc.passes.quantize.statistics import ChannelStats, Statistics, TensorStats
 
@@ -43,6 +43,7 @@ def save(statistics: Statistics, path: Path, *, force: bool) -> Path:
             "source": statistics.source,
             "fingerprint": statistics.fingerprint,
             "samples": len(statistics.samples),
+            "preprocessing": dict(statistics.preprocessing) if statistics.preprocessing else None,
             "tensors": rows,
             "sha256": sha256(folder / NUMBERS),
         }
@@ -57,11 +58,15 @@ def load(path: Path) -> Statistics:
         ArtifactError: missing, damaged, or of another format.
     """
     folder = path.parent if path.name == FACTS else path
+    return steady(folder, lambda: _read(folder))
+
+
+def _read(folder: Path) -> Statistics:
     file = folder / FACTS
     if not file.is_file():
         raise ArtifactError(
             "there are no calibration statistics here",
-            where=str(path),
+            where=str(folder),
             why=f"no {FACTS} in this folder",
             fix="give the folder that fxc calibrate -o wrote",
         )
@@ -95,6 +100,8 @@ def _check_facts(facts: Any) -> None:
         )
     if not isinstance(facts["images"], int) or facts["images"] < 1 or not isinstance(facts["source"], str):
         raise ArtifactError("the facts contradict themselves: images and source")
+    if not isinstance(facts["preprocessing"], (dict, type(None))):
+        raise ArtifactError("preprocessing is no mapping")
 
 
 def _encode(name: str, stats: TensorStats, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
@@ -120,7 +127,14 @@ def _decode(facts: Mapping[str, Any], found: Mapping[str, Tensor]) -> Statistics
         name: _decode_one(name, row, arrays, [float(v) for v in ranges])
         for (name, row), ranges in zip(sorted(rows.items()), table, strict=True)
     }
-    return Statistics(tensors, facts["images"], facts["source"], str(facts["fingerprint"]), samples)
+    return Statistics(
+        tensors,
+        facts["images"],
+        facts["source"],
+        str(facts["fingerprint"]),
+        samples,
+        facts["preprocessing"],
+    )
 
 
 def _decode_one(

@@ -100,6 +100,46 @@ def test_a_lossy_pass_may_move_but_not_to_nan():
     run_pipeline(_program(), (LossyNudge(factor=3.0),), (Verify(),))
 
 
+def test_a_lossy_pass_is_not_run_for_but_its_shapes_are_checked():
+    verify = Verify()
+    run_pipeline(_program(), (LossyNudge(factor=3.0), Nudge(factor=1.0)), (verify,))
+    assert verify.drift == [("lossy_nudge{factor=3.0}", None), ("nudge{}", 0.0)]
+
+    @dataclass(frozen=True)
+    class Half(LossyNudge):
+        name: ClassVar[str] = "half"
+
+        def apply(self, program):
+            editor = Editor(program, self.name)
+            relu = next(n for n in editor.graph.nodes if n.target is aten.relu.default)
+            with editor.after(relu):
+                half = editor.call(aten.slice.Tensor, (relu, 1, 0, 1, 1), origins=(relu,))
+            relu.replace_all_uses_with(half, delete_user_cb=lambda user: user is not half)
+            return PassResult(editor.finish(), modified=True)
+
+    with pytest.raises(
+        PassError, match=r"half\{.*turned output output from f32\[s\d+,3\] into f32\[s\d+,1\]"
+    ):
+        run_pipeline(_program(), (Half(),), (Verify(),))
+
+
+def test_what_leaves_every_operator_as_it_was_needs_no_run():
+    @dataclass(frozen=True)
+    class Label(Pass):
+        name: ClassVar[str] = "label"
+
+        def apply(self, program):
+            editor = Editor(program, self.name)
+            for node in editor.graph.nodes:
+                node.meta["label"] = "x"
+            return PassResult(editor.finish(), modified=True)
+
+    # Inputs that do not fit at all: a run would fail.
+    verify = Verify(inputs=(torch.zeros(5, 5, 5),))
+    run_pipeline(canonical(nn.Linear(3, 2), X), (Label(),), (verify,))
+    assert verify.drift == [("label{}", 0.0)]
+
+
 def test_each_pass_answers_for_itself():
     # The reference moves along: two passes of half the tolerance are both fine.
     steps = (CloseNudge(factor=1.00007), CloseNudge(factor=1.00007))

@@ -12,7 +12,7 @@ from fxc.tools.cli import options as o
 from fxc.tools.cli.modelspec import parse_model, parse_shapes
 from fxc.tools.cli.output import Result, facts, warn
 from fxc.tools.cli.progress import progress
-from fxc.tools.cli.source import ImageWords, Source
+from fxc.tools.cli.source import ImageWords, Source, image_facts
 from fxc.tools.data.spec import parse_spec
 
 
@@ -93,6 +93,7 @@ def calibrate_command(
             skip=tuple(skip or ()),
             progress=report,
         )
+        statistics.preprocessing = image_facts(loaded, samples)
         for other in earlier:
             statistics = other.merged(statistics)
         statistics.save(path, force=force)

@@ -26,7 +26,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with redirect_stdout(sys.stderr) if as_json else nullcontext():
         result = _outcome(words, debug="--debug" in words)
     if result.text or (as_json and result.document):
-        write(result, stdout if as_json else sys.stdout, as_json=as_json)
+        try:
+            write(result, stdout if as_json else sys.stdout, as_json=as_json)
+        except ArtifactError as error:
+            return _refused(error, debug="--debug" in words).code
     return result.code
 
 

@@ -89,7 +89,9 @@ Equalize = Annotated[
 ]
 BiasCorrection = Annotated[
     str | None,
-    typer.Option("--bias-correction", metavar="HOW", help="none, analytic or empirical.", show_default=False),
+    typer.Option(
+        "--bias-correction", metavar="HOW", help="none, analytic or empirical. [analytic]", show_default=False
+    ),
 ]
 ConfigFile = Annotated[
     Path | None,

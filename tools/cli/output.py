@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TextIO
 
-from fxc.compiler.errors import FxcError
+from fxc.compiler.errors import ArtifactError, FxcError
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,19 @@ class Result:
 
 
 def write(result: Result, stream: TextIO, *, as_json: bool) -> None:
-    """Print a result; a reader that has gone away is no error."""
+    """Print a result; a reader that has gone away is no error.
+
+    Raises:
+        ArtifactError: what stdout leads to is full, or broken.
+    """
     text = json.dumps(plain(result.document), indent=2, ensure_ascii=False) if as_json else result.text
     try:
         print(text, file=stream, flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        # What is left in the buffer must not fail once more at the end of the process.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        if not isinstance(error, BrokenPipeError):
+            raise ArtifactError("cannot write the result", why=error.strerror) from error
 
 
 def write_error(error: FxcError) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -90,4 +91,6 @@ def image_facts(loaded: LoadedModel, data: CalibrationData | Statistics | None) 
     known = getattr(data, "preprocessing", None) or loaded.preprocessing
     if known is None:
         return None
-    return {**known.to_json(), **({"categories": list(loaded.categories)} if loaded.categories else {})}
+    # Statistics carry the facts as they stand in a manifest.
+    facts = dict(known) if isinstance(known, Mapping) else known.to_json()
+    return {**facts, **({"categories": list(loaded.categories)} if loaded.categories else {})}

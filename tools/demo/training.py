@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import multiprocessing
-import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -20,6 +19,8 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import StratifiedKFold
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from fxc.compiler.scratch import WorkFolder
 
 _BATCH = 64
 _PEAK_RATE = 0.08
@@ -100,7 +101,7 @@ def train_all(count: int, *, epochs: int, workers: int) -> Iterator[tuple[Digits
     """
     spawn = multiprocessing.get_context("spawn")
     with (
-        tempfile.TemporaryDirectory(prefix="fxc-demo-") as folder,
+        WorkFolder("demo") as folder,
         ProcessPoolExecutor(workers, mp_context=spawn) as pool,
     ):
         files = [Path(folder) / f"{number}.safetensors" for number in range(count)]

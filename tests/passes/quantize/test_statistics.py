@@ -104,8 +104,10 @@ def test_a_round_trip_loses_nothing(tmp_path: Path) -> None:
     statistics, _ = measured(2)
     statistics.samples = (torch.randn(2, 3), torch.tensor([1, 2]))
     statistics.fingerprint, statistics.source = "ab", "twelve images of çà"
+    statistics.preprocessing = {"mean": [0.5], "said": "by hand"}
     loaded = Statistics.load(statistics.save(tmp_path / "s"))
     assert (loaded.images, loaded.source, loaded.fingerprint) == (20, "twelve images of çà", "ab")
+    assert loaded.preprocessing == statistics.preprocessing
     assert all(torch.equal(a, b) for a, b in zip(loaded.samples, statistics.samples, strict=True))
     assert set(loaded.tensors) == set(statistics.tensors)
     for name, a in statistics.tensors.items():
