@@ -24,6 +24,10 @@ _DEFINITIONS = (
 )
 
 
+_NARROW = (torch.int8, torch.uint8, torch.int16)
+"""Differences of such codes are exact in float32; of an int32 bias they must be taken in integers."""
+
+
 def _quantize(
     x: Tensor, scale: Tensor, zero_point: Tensor, qmin: int, qmax: int, dtype: torch.dtype
 ) -> Tensor:
@@ -47,13 +51,18 @@ def _quantize_channel(
 
 
 def _dequantize_tensor(q: Tensor, scale: float, zero_point: int) -> Tensor:
-    # The difference is taken in integers: (q - zero_point) of an int32 bias must not lose bits before the product.
+    step = torch.tensor(scale, dtype=torch.float32, device=q.device)
+    if q.dtype in _NARROW:
+        shifted = q.to(torch.float32)
+        return (shifted if zero_point == 0 else shifted.sub_(zero_point)).mul_(step)
     shifted = q if zero_point == 0 else q.to(torch.int32) - zero_point
-    return shifted.to(torch.float32) * torch.tensor(scale, dtype=torch.float32, device=q.device)
+    return shifted.to(torch.float32) * step
 
 
 def _dequantize_channel(q: Tensor, scale: Tensor, zero_point: Tensor, axis: int) -> Tensor:
     shape = _broadcast(q, axis)
+    if q.dtype in _NARROW:
+        return q.to(torch.float32).sub_(zero_point.reshape(shape)).mul_(scale.reshape(shape))
     shifted = q.to(torch.int32) - zero_point.reshape(shape).to(torch.int32)
     return shifted.to(torch.float32) * scale.reshape(shape)
 

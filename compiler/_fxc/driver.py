@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
+from fxc.collector import only_new_garbage
 from fxc.compiler.artifact import Artifact
 from fxc.compiler.backend import Violation
 from fxc.compiler.passbase import Pass
@@ -42,6 +43,13 @@ def compile_targets(
         FxcError: one of the tree; the temporary folders of all targets are gone then.
     """
     check_skip(request.skip)
+    with only_new_garbage():
+        return _compiled(model, request, targets, stages)
+
+
+def _compiled(
+    model: Any, request: Request, targets: Sequence[Target], stages: Stages
+) -> tuple[Artifact, ...]:
     watch = Watch(verify=request.verify, dump=request.dump)
     start = begin(model, request, stages, watch)
     with stages("legalize"):

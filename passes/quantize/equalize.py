@@ -16,7 +16,8 @@ from fxc.compiler.origin import label_of, op_name
 from fxc.compiler.passbase import CLOSE, Pass, PassResult, Promise
 from fxc.compiler.program import Note, Program
 from fxc.passes.quantize.balance import Choice, Coded, Group, Reader, choose
-from fxc.passes.quantize.lanes import LaneMap, Lanes, Site, tensors_between
+from fxc.passes.quantize.lane_sets import Lanes
+from fxc.passes.quantize.lanes import LaneMap, Site, tensors_between
 from fxc.passes.quantize.probe import Probed
 
 aten = torch.ops.aten
@@ -145,7 +146,13 @@ def _reader(lanes: LaneMap, site: Site, source: Coded) -> Reader:
     rows, inner = weight.shape[0], weight.shape[1]
     taps = weight[0, 0].numel()
     largest = weight.abs().reshape(rows, inner, -1).amax(-1)
-    power = weight.square().reshape(groups, rows // groups, inner, -1).sum((1, 3)).reshape(-1)
+    energy = weight.square().reshape(groups, rows // groups, inner, -1).sum(-1).double()
+    # A row's size is arbitrary (the layer behind divides by it), so each counts by what it computes.
+    made = (energy * torch.from_numpy(source.square).reshape(groups, 1, inner)).sum(-1, keepdim=True)
+    alive = made > 0
+    made = torch.where(alive, made, 1.0)
+    power = torch.where(alive, energy / made, 0.0).sum(1).reshape(-1)
+    largest = largest / made.reshape(rows, 1).sqrt().float()
     read = lanes.union.find(site.read) if site.read is not None else source.lanes
     if groups > 1 and inner > 1:
         # A grouped layer's rows see their own group's channels only: laid out as one block per group, padded by zeros.

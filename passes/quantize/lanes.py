@@ -20,57 +20,13 @@ from torch import fx
 from fxc.compiler.editor import Editor
 from fxc.compiler.macs import CONVOLUTIONS, LINEAR
 from fxc.passes.fold_batch_norm import readers, storage
+from fxc.passes.quantize.lane_sets import PIN, Lanes, Union
 from fxc.passes.values import is_floating, is_tensor
 
 aten = torch.ops.aten
 
-PIN = 0
-"""The lane whose factor is 1."""
 _ANY = 2
 """Stands for every symbolic size: two, so that what mixes samples does not look like a channel."""
-
-Lanes = np.ndarray
-"""Lane numbers of a tensor, int64, of its rank; an axis along which they do not change has size 1."""
-
-
-class Union:
-    """Disjoint sets of lanes; the smallest number of a set stands for it, so a set with :data:`PIN` is pinned."""
-
-    def __init__(self) -> None:
-        self._parent = np.zeros(1, dtype=np.int64)
-        self._size = 1
-
-    def fresh(self, count: int) -> np.ndarray:
-        """``count`` new lanes."""
-        first, self._size = self._size, self._size + count
-        if self._size > self._parent.size:
-            grown = np.arange(2 * self._size, dtype=np.int64)
-            grown[: self._parent.size] = self._parent
-            self._parent = grown
-        return np.arange(first, self._size, dtype=np.int64)
-
-    def find(self, lanes: Lanes) -> Lanes:
-        """The number that stands for each lane's set."""
-        while True:
-            up = self._parent[lanes]
-            if np.array_equal(up, lanes):
-                return up
-            self._parent[lanes] = self._parent[up]
-            lanes = up
-
-    def tie(self, a: Lanes, b: Lanes) -> None:
-        """One factor for both, element by element (numpy's broadcasting)."""
-        a, b = (x.ravel() for x in np.broadcast_arrays(a, b))
-        while True:
-            a, b = self.find(a), self.find(b)
-            low, high = np.minimum(a, b), np.maximum(a, b)
-            if np.array_equal(low, high):
-                return
-            np.minimum.at(self._parent, high, low)
-
-    def pin(self, lanes: Lanes) -> None:
-        """Factor 1 for all of them."""
-        self.tie(lanes, np.full_like(lanes, PIN))
 
 
 @dataclass(frozen=True)
@@ -92,7 +48,7 @@ class LaneMap:
     """Lanes of every tensor of a graph.
 
     Attributes:
-        lanes: node to its lanes (before :meth:`Union.find`).
+        lanes: node to its lanes (before :meth:`fxc.passes.quantize.lane_sets.Union.find`).
         sites: nodes whose constants take factors.
         blocked: layers whose output lanes a node pinned that does not commute with a factor, and that node.
     """

@@ -69,6 +69,9 @@ def test_a_pair_of_convolutions_becomes_even(between: nn.Module) -> None:
 
 def test_a_chain_through_a_depthwise_convolution() -> None:
     first, depthwise, last = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 3, groups=8, padding=1), nn.Conv2d(8, 4, 1)
+    with torch.no_grad():
+        first.bias.add_(2.0)
+        depthwise.bias.add_(2.0)  # no channel is dead behind its ReLU
     uneven(first, depthwise)
     uneven(depthwise, last)
     program = equalized(nn.Sequential(first, nn.ReLU(), depthwise, nn.ReLU(), last), images())
