@@ -21,6 +21,7 @@ def steps(program: Program, inputs: tuple[Tensor, ...]) -> Iterator[tuple[fx.Nod
     dead = _last_reads(program.graph)
     values: dict[fx.Node, Any] = {}
     for node in program.graph.nodes:
+        value: Any
         if node.op == "placeholder":
             value = next(waiting)
         elif node.op == "get_attr":

@@ -63,7 +63,12 @@ def read_json(path: Path) -> Any:
         ArtifactError: missing, not readable, too large, cut short, not JSON, or nested beyond reason.
     """
     try:
-        if path.stat().st_size > JSON_LIMIT:
+        facts = path.stat()
+        if not stat.S_ISREG(facts.st_mode):
+            raise ArtifactError(
+                f"{path.name} is not a file", where=str(path), why="a pipe could wait for ever"
+            )
+        if facts.st_size > JSON_LIMIT:
             raise ArtifactError(f"{path.name} is too large", where=str(path), why=f"limit {JSON_LIMIT} bytes")
         return json.loads(path.read_bytes().decode("utf-8"))
     except OSError as error:

@@ -123,14 +123,7 @@ def _absolute(path: Path) -> Path:
 
 
 def _check_existing(path: Path, force: bool, removable: Callable[[Path], bool]) -> None:
-    for parent in path.parents:
-        if _is_bundle(parent):
-            raise ArtifactError(
-                "the output folder is inside another bundle",
-                where=str(path),
-                why=f"{parent} would be damaged: nothing may be added to a bundle",
-                fix="choose a folder outside",
-            )
+    check_outside_bundles(path)
     if not os.path.lexists(path):
         return
     if path.is_symlink() or not path.is_dir():
@@ -155,6 +148,22 @@ def _check_existing(path: Path, force: bool, removable: Callable[[Path], bool]) 
             where=str(path),
             fix="choose another folder, or replace it with force=True (--force)",
         )
+
+
+def check_outside_bundles(path: Path) -> None:
+    """Check that writing ``path`` adds nothing to a bundle, which would then be refused as damaged.
+
+    Raises:
+        ArtifactError: one of the folders above is a bundle.
+    """
+    for parent in _absolute(path).parents:
+        if _is_bundle(parent):
+            raise ArtifactError(
+                "the output is inside another bundle",
+                where=str(path),
+                why=f"{parent} would be damaged: nothing may be added to a bundle",
+                fix="choose a place outside",
+            )
 
 
 def _is_bundle(folder: Path) -> bool:
@@ -183,7 +192,7 @@ def _check_removable(path: Path, removable: Callable[[Path], bool]) -> None:
         raise ArtifactError(
             "the output folder holds files that fxc did not write",
             where=str(path),
-            why="fxc only replaces what it wrote itself, also with force",
+            why="fxc replaces only what it wrote itself, also with force, and only by what is of the same kind",
             fix="choose another folder",
         )
 

@@ -69,7 +69,8 @@ def compile(model: Any, target: str, **options: Any) -> Artifact: ...
 def compile(model: Any, target: Sequence[str], **options: Any) -> Artifacts: ...
 
 
-def compile(  # the name is the point: fxc.compile
+# The signatures above leave the options to this one.
+def compile(  # type: ignore[misc]
     model: Any,
     target: str | Sequence[str],
     *,

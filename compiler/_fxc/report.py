@@ -18,7 +18,7 @@ from fxc.compiler.qdq import DEQUANTIZE, DEQUANTIZE_TENSOR
 from fxc.proof import OutputProof
 
 if TYPE_CHECKING:
-    from fxc.driver import Finished
+    from fxc.job import Finished
 
 FORMAT = 1
 _WARN_DB = 1.0

@@ -79,7 +79,7 @@ def _watchers(programs: Sequence[Program], further: Mapping[str, Want]) -> list[
     for program in programs:
         for name, want in wants(program).items():
             waiting[name] = want.joined(waiting.get(name, Want()))
-    watchers = []
+    watchers: list[_Watcher] = []
     for program in programs:
         here = {node.name for node in program.graph.nodes}
         wanted = {name: waiting.pop(name) for name in list(waiting) if name in here}

@@ -107,9 +107,9 @@ def compile_command(
         output=output or Path("build") / (f"{called}-{found[0].name}" if len(found) == 1 else called),
         force=force,
     )
-    check_output(job.output, force=force)
+    check_output(job.output, force=force, several=len(found) > 1)
     if dump is not None:
-        check_dump(dump)
+        check_dump(dump, job.output)
     with progress() as report:
         done = run_job(job, report)
     for text in done.warnings:

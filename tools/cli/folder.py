@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+from fxc.compiler.errors import ArtifactError
 from fxc.compiler.folders import ensure_writable
 
 
-def check_output(path: Path, *, force: bool) -> None:
-    """Check that a bundle can be written to ``path``. Saving looks again, and closer, at what it would replace.
+def check_output(path: Path, *, force: bool, several: bool = False) -> None:
+    """Check that bundles can be written to ``path``. Saving looks again, and closer, at what it would replace.
+
+    Args:
+        path: of one bundle, or of the folder of several ones.
+        force: whether it may be replaced by what is of the same kind.
+        several: which of the two it is.
 
     Raises:
         ArtifactError: it exists and ``force`` is not set, or its folder cannot be written.
     """
-    ensure_writable(path, force=force, removable=_looks_written)
+    name = "targets.json" if several else "manifest.json"
+    ensure_writable(path, force=force, removable=lambda folder: (folder / name).is_file())
 
 
-def _looks_written(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in ("manifest.json", "targets.json"))
-
-
-def check_dump(path: Path) -> None:
+def check_dump(path: Path, output: Path) -> None:
     """Check that the dumps can be written to ``path``; a folder that is there already is added to.
 
     Raises:
-        ArtifactError: its folder cannot be written.
+        ArtifactError: its folder cannot be written, or it is in the way of the output.
     """
+    one, other = Path(os.path.abspath(path)), Path(os.path.abspath(output))
+    if other in (one, *one.parents):
+        raise ArtifactError(
+            "the dump would be inside the output", where=str(path), fix="choose a folder outside of the bundle's"
+        )
     if not path.is_dir():
         check_output(path, force=False)

@@ -111,7 +111,7 @@ def write_outputs(path: Path, outputs: dict[str, Tensor]) -> None:
 
     if path.suffix == ".npy" and len(outputs) != 1:
         raise UsageError(f"the model has {len(outputs)} outputs, an .npy holds one", fix="-o with .npz")
-    part = path.with_name(f".{path.name}.part")
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with part.open("wb") as file:
             if path.suffix == ".npy":
@@ -131,6 +131,7 @@ def _check_output(path: Path | None, *, force: bool) -> None:
         return
     if path.suffix not in (".npy", ".npz"):
         raise UsageError(f"-o {path}: the suffix says the format", fix="end it in .npy or .npz")
+    check_outside_bundles(path)
     if path.exists() and not force:
         raise ArtifactError(f"{path} exists already", fix="--force, or another -o")
     if not path.absolute().parent.is_dir():

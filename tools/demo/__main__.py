@@ -106,7 +106,7 @@ def compile_fold(model: DigitsNet, fold: Fold, target: str, directory: Path) -> 
         name="DigitsNet",
     )
     compiled.save(directory / target, force=True)
-    return fxc.load(directory / target)
+    return fxc.Artifact.load(directory / target)
 
 
 def measure_files(outcome: Outcome, artifacts: dict[str, Artifact], rounds: int) -> None:
