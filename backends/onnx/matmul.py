@@ -23,6 +23,25 @@ def linear(g: Writer, input: Tensor, weight: Tensor, bias: Tensor | None) -> Ten
     return product if bias is None else g.op("Add", product, bias)
 
 
+def linear_never_bare(g: Writer, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """As :func:`linear`; integer rows without a bias get one that vanishes in every sum, for OpenVINO.
+
+    OpenVINO 2026.4 joins integer products of a few rows to one kernel, and where the first has no bias (nor zeros, which
+    it drops) that kernel answers with memory's own contents.
+    """
+    source = weight.inputs[0] if weight.inputs else None
+    bare = bias is None and len(input.shape) == 2 and source is not None and source.op == "DequantizeLinear"
+    if not bare:
+        return linear(g, input, weight, bias)
+    codes = g.constant(np.ones(int(weight.shape[0]), np.int32), name=f"{g.label}.no_bias")
+    least = g.constant(_VANISHING, np.float32, name=f"{g.label}.no_bias.scale")
+    return linear(g, input, weight, g.op("DequantizeLinear", codes, least))
+
+
+_VANISHING = 1e-25
+"""Not zero, and gone when it is added to what a product of codes can be."""
+
+
 def _transposed(g: Writer, weight: Tensor) -> Tensor:
     """weightᵀ; of a constant or of constant codes behind a DequantizeLinear without a node in the file."""
     if len(weight.shape) < 2:
@@ -130,3 +149,6 @@ LOWERINGS = lowerings(
         aten.scaled_dot_product_attention.default: attention,
     }
 )
+
+NEVER_BARE = lowerings({aten.linear.default: linear_never_bare})
+"""What OpenVINO's room lowers its own way."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fxc.backends.onnx import emit as onnx
+from fxc.backends.onnx.matmul import NEVER_BARE
 from fxc.backends.onnx.table import extended
 from fxc.compiler.backend import Emitted
 from fxc.compiler.extension import EMPTY, Functions
@@ -23,4 +24,5 @@ def emit(program: Program, target: Target, directory: Path, *, lowerings: Functi
     Raises:
         LegalityError: an operator that has no ONNX form.
     """
-    return onnx.emit(program, directory / MODEL, opset=target.opset, table=extended(lowerings))
+    own = {operator: form for operator, form in NEVER_BARE.items() if operator not in lowerings}
+    return onnx.emit(program, directory / MODEL, opset=target.opset, table={**extended(lowerings), **own})

@@ -18,7 +18,7 @@ from onnx import helper
 
 from fxc.compiler.program import Program
 from fxc.compiler.qdq import QUANTIZE_TENSOR
-from fxc.proof import record
+from fxc.compiler.record import record
 
 
 @dataclass(frozen=True)

@@ -86,14 +86,17 @@ class Listener:
     def __init__(self, handle: int, roots: tuple[Path, ...]):
         self._handle = handle
         self._roots = tuple(os.path.realpath(root) for root in roots)
+        self._waiting: Call | None = None
 
     def __iter__(self) -> Iterator[Call]:
-        """Calls, each to be answered before the next one is asked for; ends with the process."""
+        """Calls until the process ends; one that is not answered happens when the next one is asked for."""
         while (call := self.next()) is not None:
             yield call
 
     def next(self, seconds: float | None = None) -> Call | None:
         """The next call; ``None`` when the process has ended, or nothing came for ``seconds``."""
+        if self._waiting is not None:
+            self.answer(self._waiting)
         poll = select.poll()
         poll.register(self._handle, select.POLLIN)
         while events := poll.poll(None if seconds is None else seconds * 1000):
@@ -102,6 +105,7 @@ class Listener:
             call = self._receive()
             if call is None:
                 continue
+            self._waiting = call
             if call.path.startswith(self._roots):
                 return call
             self.answer(call)
@@ -109,6 +113,7 @@ class Listener:
 
     def answer(self, call: Call, error: int = 0) -> None:
         """Let the call happen, or fail with ``error`` without happening."""
+        self._waiting = None
         reply = struct.pack("=QqiI", call.token, 0, -error, 0 if error else _CONTINUE)
         try:
             fcntl.ioctl(self._handle, _SEND, bytearray(reply))

@@ -137,12 +137,17 @@ def can_listen() -> bool:
 needs_calls = pytest.mark.skipif(not can_listen(), reason="needs seccomp's user notification (Linux 5.5)")
 
 
-@cache
-def bundles() -> dict[str, Path]:
+def bundles(target: str = "ort-int8") -> dict[str, Path]:
     """The bundles of the two nets, ``old`` and ``new``."""
-    folder = Path(parent().folder.name)
+    return _bundles(target)
+
+
+@cache
+def _bundles(target: str) -> dict[str, Path]:
+    folder = Path(parent().folder.name, target)
+    folder.mkdir()
     for name in ("old", "new"):
-        child = parent().start(*fault_net.words(name, folder / name), temporary=folder)
+        child = parent().start(*fault_net.words(name, folder / name, target=target), temporary=folder)
         if child.wait():
             raise AssertionError(child.said)
     return {name: folder / name for name in ("old", "new")}
@@ -151,8 +156,9 @@ def bundles() -> dict[str, Path]:
 class Place:
     """A folder of a test: ``out`` is for a bundle, ``temporary`` for temporary folders, and all of it is watched."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, target: str = "ort-int8"):
         self.folder, self.out, self.temporary = folder, folder / "place" / "out", folder / "temporary"
+        self.target = target
         self.out.parent.mkdir(parents=True)
         self.temporary.mkdir()
 
@@ -161,13 +167,13 @@ class Place:
         if self.out.exists():
             shutil.rmtree(self.out)
         if name is not None:
-            shutil.copytree(bundles()[name], self.out)
+            shutil.copytree(bundles(self.target)[name], self.out)
 
     def found(self) -> str | None:
         """Which bundle ``out`` is, every file checked; none if nothing is there. Fails if it is neither."""
         if not self.out.exists():
             return None
-        return which(self.out)
+        return which(self.out, self.target)
 
     def litter(self) -> list[Path]:
         """What is left beside ``out`` and in the temporary folder."""
@@ -176,20 +182,29 @@ class Place:
 
     def compile(self, name: str, *more: str, watch: bool = False) -> Child:
         """Start a compile of a net into ``out``."""
-        return self._start(*fault_net.words(name, self.out, *more), watch=watch)
+        return self._start(*fault_net.words(name, self.out, *more, target=self.target), watch=watch)
 
     def save(self, name: str, *more: str, watch: bool = False) -> Child:
         """Start what a compile does at its end: save a bundle to ``out``."""
-        return self._start("save", bundles()[name], self.out, *more, watch=watch)
+        return self._start("save", bundles(self.target)[name], self.out, *more, watch=watch)
 
     def _start(self, *words: str | Path, watch: bool) -> Child:
         roots = (self.folder,) if watch else ()
         return parent().start(*words, temporary=self.temporary, watch=roots, cwd=self.folder)
 
 
-def which(folder: Path) -> str:
+def kinds(child: Child) -> list[int]:
+    """Moments in the life of a child: before the first and the last of each kind of change, and of its renames."""
+    names: list[str] = []
+    assert child.wait(lambda call: bool(names.append(call.name))) == 0, child.said
+    # The first two are the mark of the round.
+    first, last = {name: i for i, name in reversed([*enumerate(names)])}, {n: i for i, n in enumerate(names)}
+    return sorted({i for i in (*first.values(), *last.values()) if i > 1})
+
+
+def which(folder: Path, target: str = "ort-int8") -> str:
     """Whether a bundle is ``old`` or ``new``, every file checked."""
-    names = {identity(path): name for name, path in bundles().items()}
+    names = {identity(path): name for name, path in bundles(target).items()}
     return names[identity(folder)]
 
 

@@ -70,17 +70,22 @@ def run(words: list[str]) -> int:
 
 
 def save(source: str, destination: str, *more: str) -> int:
-    """Save a bundle anew, some times over, whatever comes of it; before each time the folder ``round`` is made."""
+    """Save a bundle or statistics anew, some times over, whatever comes of it; before each time the folder ``round`` is made."""
     from fxc import load
     from fxc.compiler.errors import ArtifactError
+    from fxc.passes.quantize.statistics import Statistics
 
-    artifact, code = load(source), 0
+    statistics = Path(source, "statistics.json").exists()
+    saved: Any = Statistics.load(source) if statistics else load(source)
+    code = 0
     for _ in range(next((int(word) for word in more if word.isdigit()), 1)):
         os.makedirs("round", exist_ok=True)
         os.rmdir("round")
-        artifact.path, code = Path(source), 0
+        code = 0
+        if not statistics:
+            saved.path = Path(source)
         try:
-            artifact.save(destination, force="--force" in more)
+            saved.save(destination, force="--force" in more)
         except ArtifactError as error:
             print(f"error: {error}", flush=True)
             code = 1

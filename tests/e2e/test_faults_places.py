@@ -35,9 +35,16 @@ def test_unusual_names(name: str, place: Place) -> None:
         fxc.load(bundles()[source]).save(place.out.parent / name, force=True)
         assert which(place.out.parent / name) == source
     assert [p.name for p in place.out.parent.iterdir()] == [name]
-    place.out = place.out.parent / name
-    assert place.compile("old", "--force").wait() == 0
+
+
+def test_an_unusual_name_on_the_command_line(place: Place) -> None:
+    place.out = place.out.parent / "-two\nlines 模型"
+    child = place.compile("old")
+    assert child.wait() == 0, child.said
     assert place.found() == "old"
+    refused = place.compile("old")
+    assert refused.wait() == 1
+    assert "already holds an artifact" in refused.said
 
 
 @pytest.mark.parametrize("name", ["x" * 256, "nul\0", "a/" * 3000 + "b", "\ud800"])

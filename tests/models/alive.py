@@ -31,8 +31,8 @@ def dead_layers(model: nn.Module, x: Any, *, min_move: float = MIN_MOVE) -> dict
     return {name: move for name, move in moves(model, x).items() if move < min_move}
 
 
-def moves(model: nn.Module, x: Any) -> dict[str, float]:
-    """For each weight, ‖f₀−f‖₂/‖f‖₂ where f₀ is the output with that weight zeroed.
+def moves(model: nn.Module, x: Any, count: int | None = None) -> dict[str, float]:
+    """For each weight, or for `count` of them spread evenly, ‖f₀−f‖₂/‖f‖₂ where f₀ is the output with it zeroed.
 
     Raises:
         VanishingOutput: the output of the intact model is numerically zero.
@@ -44,9 +44,15 @@ def moves(model: nn.Module, x: Any) -> dict[str, float]:
         output = model(*args)
         assert_not_vanishing(output)
         reference = flat(output)
-        found = {name: _move(model, args, weight, reference) for name, weight in weights(model)}
+        chosen = _spread(list(weights(model)), count)
+        found = {name: _move(model, args, weight, reference) for name, weight in chosen}
     assert found, "the model has no weight to test"
     return found
+
+
+def least_move(model: nn.Module, x: Any, count: int) -> float:
+    """The smallest of `moves` over `count` weights spread evenly from the first to the last. Raises as `moves` does."""
+    return min(moves(model, x, count).values())
 
 
 def weights(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
@@ -61,6 +67,12 @@ def weights(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
             yield from zip((f"{name}[{part}]" for part in "qkv"), parameter.detach().chunk(3))
         else:
             yield name, parameter.detach()
+
+
+def _spread(found: list[tuple[str, torch.Tensor]], count: int | None) -> list[tuple[str, torch.Tensor]]:
+    if count is None or len(found) <= count:
+        return found
+    return [found[i * (len(found) - 1) // (count - 1)] for i in range(count)]
 
 
 def _move(model: nn.Module, args: tuple[Any, ...], weight: torch.Tensor, reference: torch.Tensor) -> float:

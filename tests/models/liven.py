@@ -26,13 +26,16 @@ _WEAK_TOKEN = 0.1
 Batch = tuple[torch.Tensor, ...]
 
 
-def liven(model: nn.Module, batches: Sequence[Batch], seed: int = 0) -> nn.Module:
+def liven(
+    model: nn.Module, batches: Sequence[Batch], seed: int = 0, *, branch_gain: float = 1.0
+) -> nn.Module:
     """Make every parameter of `model` matter, in place, and return it in eval mode.
 
     Args:
         model: any module; parameters that do not require a gradient (a detector's fixed bins) are left alone.
         batches: positional arguments for `forward`, one tuple per batch; batch-norm statistics average over all of them.
         seed: of the values drawn. Two calls on equal models give equal models.
+        branch_gain: see `scale_branches`.
 
     Raises:
         AssertionError: the model, once alive, answers NaN or infinity.
@@ -43,10 +46,31 @@ def liven(model: nn.Module, batches: Sequence[Batch], seed: int = 0) -> nn.Modul
             for name, parameter in module.named_parameters(recurse=False):
                 if parameter.requires_grad:
                     _liven_parameter(module, name, parameter, rng)
+    scale_branches(model, branch_gain)
     measure_batch_norm(model, batches)
     with torch.no_grad():
         flat(model(*(argument[:1] for argument in batches[0])))
     return model
+
+
+def residual_blocks(model: nn.Module) -> list[nn.Module]:
+    """The inverted-residual blocks of torchvision's that add their input to their branch."""
+    return [m for m in model.modules() if getattr(m, "use_res_connect", False) and hasattr(m, "block")]
+
+
+def scale_branches(model: nn.Module, gain: float) -> None:
+    """Multiply what each of `residual_blocks` adds to its input by `gain`, through its last batch norm's weight.
+
+    Branches of unit size make each block amplify rounding noise a little. Over the 48 blocks of EfficientNet-B7, with a
+    gate in each, that makes 800 times the relative noise at the input: no two ways of computing it agree. Training with
+    stochastic depth leaves branches small; with 1 / sqrt(blocks) all of them together are of unit size.
+    """
+    if gain == 1.0:
+        return
+    for block in residual_blocks(model):
+        norms = [m for m in block.block.modules() if isinstance(m, _BatchNorm)]
+        with torch.no_grad():
+            norms[-1].weight.mul_(gain)
 
 
 def measure_batch_norm(model: nn.Module, batches: Iterable[Batch]) -> None:

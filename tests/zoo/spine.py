@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from tests.models.zoo import NAMES
+from tests.zoo import capped
 
 TABLE = Path(__file__).with_name("spine.md")
-LIMIT = 900
+CAPS = capped.Caps(seconds=900, gigabytes=16)
 HEADER = """# Fourteen models end to end
 
 Livened random weights, 224x224, calibrated on 32 images, judged on 16 others. *dB* is the SQNR of the outputs against
@@ -29,9 +27,6 @@ as a trained model's accuracy. Rewritten by `make spine`.
 
 def main(arguments: list[str]) -> int:
     """Measure the named models, or all; without arguments the table is rewritten."""
-    if arguments[:1] == ["--one"]:
-        print(json.dumps(_measured(arguments[1])))
-        return 0
     lines, failed = [], []
     for name in arguments or NAMES:
         line = _line(name)
@@ -44,20 +39,11 @@ def main(arguments: list[str]) -> int:
     return 1 if failed else 0
 
 
-def _measured(name: str) -> dict[str, Any]:
-    from tests.conformance.spine import measure
-
-    return asdict(measure(name, 224))
-
-
 def _line(name: str) -> str:
-    command = [sys.executable, "-m", "tests.zoo.spine", "--one", name]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=True)
-    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-        reason = str(error.stderr or error).strip().splitlines()[-1]
-        return f"| {name} | failed: {reason} |||||||||"
-    row = json.loads(done.stdout.splitlines()[-1])
+    outcome = capped.run([sys.executable, "-m", "tests.zoo.one", name, "--resolution", "224"], CAPS)
+    if outcome.reason:
+        return f"| {name} | failed: {outcome.reason} |||||||||"
+    row = json.loads(outcome.output.splitlines()[-1])
     ov, ort = row["targets"]["cpu-int8"], row["targets"]["ort-int8"]
     return (
         f"| {name} | {max(row['error_l2'], row['error_max']):.1e} "
