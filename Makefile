@@ -9,6 +9,8 @@ READY_DEV := .venv/.ready-dev
 # One torch thread per worker: two workers on two cores are faster than two threads that wait for each other.
 WORKERS ?= logical
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+# Builds of ONNX Runtime may report usage over the network.
+export ORT_DISABLE_TELEMETRY := 1
 SOURCES := compiler passes backends kernels tools tests
 
 .PHONY: help demo test lint format types bench spine clean

@@ -20,6 +20,7 @@ from fxc.compiler.errors import ArtifactError
 from fxc.compiler.files import json_text, read_json, reading, regular_files, safe_relative, sha256
 from fxc.compiler.folders import KIND, MANIFEST
 from fxc.compiler.program import InputSpec, OutputSpec, Program
+from fxc.compiler.scratch import moved_aside
 from fxc.compiler.serialize_values import (
     decode_frozen,
     decode_input,
@@ -142,8 +143,12 @@ def read_manifest(path: Path) -> dict[str, Any]:
         ArtifactError: no bundle, a newer format, or a manifest that is cut short or malformed.
     """
     if not path.is_dir():
+        left = moved_aside(path)
         raise ArtifactError(
-            "there is no bundle here", where=str(path), fix="give the folder that save() wrote"
+            "there is no bundle here",
+            where=str(path),
+            why=f"a process was killed while it replaced the bundle; the old one is {left}" if left else None,
+            fix=f"rename {left} to {path.name}" if left else "give the folder that save() wrote",
         )
     file = path / MANIFEST
     if not file.exists():

@@ -5,10 +5,11 @@ import math
 import pytest
 import torch
 from torch import nn
+from torchvision.models.efficientnet import MBConv, MBConvConfig
 
-from tests.models.alive import assert_alive, dead_layers, moves
+from tests.models.alive import assert_alive, dead_layers, least_move, moves
 from tests.models.images import images
-from tests.models.liven import liven, measure_batch_norm
+from tests.models.liven import liven, measure_batch_norm, residual_blocks, scale_branches
 from tests.models.metrics import VanishingOutput, rel_l2, rel_max, sqnr_db
 from tests.models.small import SMALL, build_small, small_inputs
 from tests.models.yolo import Yolo
@@ -128,6 +129,24 @@ def test_batch_norm_statistics_are_the_average_over_the_batches() -> None:
     torch.testing.assert_close(model[1].running_var, variance)
     assert model[1].momentum == 0.1
     assert not model[1].training
+
+
+def test_branch_gain_scales_what_a_residual_block_adds() -> None:
+    block = MBConv(MBConvConfig(4, 3, 1, 8, 8, 1), 0.0, nn.BatchNorm2d).eval()
+    x = images(2, 8, seed=3, channels=8)
+    with torch.no_grad():
+        added = block(x) - x
+        scale_branches(block, 0.25)
+        torch.testing.assert_close(block(x) - x, 0.25 * added, rtol=1e-4, atol=1e-5)
+    assert residual_blocks(block) == [block]
+    assert residual_blocks(nn.Conv2d(8, 8, 1)) == []
+
+
+def test_least_move_looks_at_weights_spread_over_the_depth() -> None:
+    model, inputs = build_small("residual")
+    found = list(moves(model, inputs))
+    assert list(moves(model, inputs, 3)) == [found[0], found[(len(found) - 1) // 2], found[-1]]
+    assert least_move(model, inputs, 100) == min(moves(model, inputs).values())
 
 
 def test_liven_raises_on_overflow() -> None:

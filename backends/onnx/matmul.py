@@ -24,18 +24,27 @@ def linear(g: Writer, input: Tensor, weight: Tensor, bias: Tensor | None) -> Ten
 
 
 def linear_never_bare(g: Writer, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """As :func:`linear`; integer rows without a bias get one that vanishes in every sum, for OpenVINO.
+    """As :func:`linear`; integer rows without a bias, or with one of zeros, get one that vanishes in every sum.
 
-    OpenVINO 2026.4 joins integer products of a few rows to one kernel, and where the first has no bias (nor zeros, which
-    it drops) that kernel answers with memory's own contents.
+    OpenVINO 2026.4 joins integer products of a few rows to one kernel. Where the first has no bias, or one that is the
+    same for every channel, that kernel answers with memory's own contents.
     """
     source = weight.inputs[0] if weight.inputs else None
-    bare = bias is None and len(input.shape) == 2 and source is not None and source.op == "DequantizeLinear"
-    if not bare:
+    integer = len(input.shape) == 2 and source is not None and source.op == "DequantizeLinear"
+    if not integer or (bias is not None and _says_something(bias)):
         return linear(g, input, weight, bias)
-    codes = g.constant(np.ones(int(weight.shape[0]), np.int32), name=f"{g.label}.no_bias")
+    codes = np.zeros(int(weight.shape[0]), np.int32)
+    codes[0] = 1
     least = g.constant(_VANISHING, np.float32, name=f"{g.label}.no_bias.scale")
-    return linear(g, input, weight, g.op("DequantizeLinear", codes, least))
+    return linear(
+        g, input, weight, g.op("DequantizeLinear", g.constant(codes, name=f"{g.label}.no_bias"), least)
+    )
+
+
+def _says_something(bias: Tensor) -> bool:
+    source = bias.inputs[0] if bias.inputs else None
+    codes = source.inputs[0] if source is not None and source.op == "DequantizeLinear" else bias
+    return not isinstance(codes, gs.Constant) or bool(np.any(codes.values))
 
 
 _VANISHING = 1e-25

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -144,6 +145,8 @@ def _with_outputs(path: Path, names: tuple[str, ...]) -> tuple[bytes, int]:
 
 
 def _onnxruntime() -> Any:
+    # Its builds may report usage over the network, from the moment of import. A compiler has no business doing that.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnxruntime
     except ImportError as error:

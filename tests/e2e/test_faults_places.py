@@ -1,14 +1,18 @@
 """Output folders that are special: refused before any work, or taken as they are."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import fxc
 from fxc.compiler.artifact import check_output
 from fxc.compiler.errors import ArtifactError
-from tests.e2e.fault_children import Place, bundles, which
+from fxc.compiler.scratch import aside
+from tests.e2e.fault_children import Place, bundles, parent, which
 
 
 @pytest.fixture
@@ -115,6 +119,71 @@ def test_a_work_folder_that_somebody_removed(place: Place) -> None:
             artifact.save(path, force=True)
     assert which(bundles()["new"]) == "new"
     assert not (place.folder / "copy").exists()
+
+
+def test_nothing_is_added_to_a_bundle(place: Place) -> None:
+    place.put("old")
+    np.save(place.folder / "x.npy", np.zeros((1, 3, 16, 16), dtype=np.float32))
+    words = ("run", place.out, place.folder / "x.npy", "-o", place.out / "y.npy")
+    child = parent().start(*words, temporary=place.temporary)
+    assert child.wait() == 1
+    assert "inside another bundle" in child.said
+    assert place.found() == "old"
+
+
+def test_a_dump_in_the_way_of_the_output(place: Place) -> None:
+    """Told before the compile, not when the bundle cannot be put in place after it."""
+    for folder in (place.out, place.out / "dump"):
+        child = place.compile("new", "--dump", str(folder))
+        assert child.wait() == 1
+        assert "inside the output" in child.said
+        assert "capture" not in child.said
+    assert place.found() is None
+
+
+def test_one_target_does_not_replace_several(place: Place) -> None:
+    place.out.mkdir()
+    (place.out / "targets.json").write_text("{}")
+    for more in ((), ("-t", "ort-fp32")):
+        child = place.compile("new", *more, "--force")
+        assert child.wait() == 1
+        assert "files that fxc did not write" in child.said
+        assert ("capture" in child.said) is bool(more), (
+            "a folder of the other kind is refused before any work"
+        )
+
+
+def test_a_kill_between_two_renames(place: Place) -> None:
+    """Where the system cannot exchange two folders in one step, the old one may be beside its place: that is told."""
+    place.put("old")
+    left = aside(place.out)
+    place.out.rename(left)
+    with pytest.raises(ArtifactError) as caught:
+        fxc.load(place.out)
+    assert f"rename {left} to out" in str(caught.value)
+    left.rename(place.out)
+    assert place.found() == "old"
+
+
+def test_a_manifest_that_is_a_pipe(place: Place) -> None:
+    """Reading it would wait for ever."""
+    place.put("old")
+    (place.out / "manifest.json").unlink()
+    os.mkfifo(place.out / "manifest.json")
+    with pytest.raises(ArtifactError, match="not a file"):
+        fxc.load(place.out)
+
+
+def test_a_result_that_cannot_be_written() -> None:
+    for more in ([], ["--json"]):
+        command = [sys.executable, "-m", "fxc.tools.cli.main", "targets", *more]
+        with open("/dev/full", "wb") as full:
+            done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        assert done.returncode == 1
+        assert done.stderr.splitlines() == [
+            "error: cannot write the result",
+            "  why:   No space left on device",
+        ]
 
 
 def test_dumps(place: Place) -> None:

@@ -102,7 +102,7 @@ def _liven_parameter(module: nn.Module, name: str, p: nn.Parameter, rng: torch.G
             _smooth_kernels(p)
         _liven_weight(p, _fan_in(module, p), rng)
     else:
-        _liven_free(p, 1.0 if name.endswith("table") else 0.5, rng)
+        _liven_free(name, p, 1.0 if name.endswith("table") else 0.5, rng)
 
 
 def _normal(p: torch.Tensor, std: float, rng: torch.Generator) -> torch.Tensor:
@@ -159,12 +159,15 @@ def _liven_weight(p: nn.Parameter, fan_in: int, rng: torch.Generator) -> None:
         p.div_(gain)
 
 
-def _liven_free(p: nn.Parameter, std: float, rng: torch.Generator) -> None:
+def _liven_free(name: str, p: nn.Parameter, std: float, rng: torch.Generator) -> None:
     """Layer scales (a constant that is not zero), class tokens, position embeddings, relative position tables.
 
-    A table is added to attention logits, whose deviation is about 1.
+    A table is added to attention logits, whose deviation is about 1. A cosine attention's scale is a logarithm: its
+    queries and keys count only if it stays around the log(10) at which it starts.
     """
-    if _is_constant(p) and float(p.flatten()[0]) != 0.0:
+    if name == "logit_scale":
+        p.add_(_uniform(p, -0.7, 0.7, rng))
+    elif _is_constant(p) and float(p.flatten()[0]) != 0.0:
         p.copy_(_uniform(p, 0.1, 1.0, rng))
     elif float(p.square().mean().sqrt()) < _WEAK_TOKEN:
         p.copy_(_normal(p, std, rng))

@@ -33,7 +33,9 @@ def check_dump(path: Path, output: Path) -> None:
     one, other = Path(os.path.abspath(path)), Path(os.path.abspath(output))
     if other in (one, *one.parents):
         raise ArtifactError(
-            "the dump would be inside the output", where=str(path), fix="choose a folder outside of the bundle's"
+            "the dump would be inside the output",
+            where=str(path),
+            fix="choose a folder outside of the bundle's",
         )
     if not path.is_dir():
         check_output(path, force=False)

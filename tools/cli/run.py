@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fxc.compiler.errors import ArtifactError, UsageError
+from fxc.compiler.folders import check_outside_bundles
 from fxc.tools.cli import options as o
 from fxc.tools.cli.output import Result, columns, shape
 from fxc.tools.cli.progress import progress
