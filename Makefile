@@ -6,6 +6,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 READY := .venv/.ready-test
 READY_DEV := .venv/.ready-dev
+READY_BENCH := .venv/.ready-bench
 # One torch thread per worker: two workers on two cores are faster than two threads that wait for each other.
 WORKERS ?= logical
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
@@ -13,7 +14,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 export ORT_DISABLE_TELEMETRY := 1
 SOURCES := compiler passes backends kernels tools tests
 
-.PHONY: help demo test lint format types bench spine clean
+.PHONY: help demo test lint format types bench bench-peers spine zoo zoo-big clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -39,8 +40,18 @@ types: $(READY_DEV)  ## type-check an installed wheel
 bench: $(READY)  ## the speed of single pieces (pytest-benchmark)
 	$(ONE_THREAD) $(BIN)/python -m pytest -o addopts=--import-mode=importlib --benchmark-only $(PYTEST)
 
+bench-peers: $(READY_BENCH)  ## compile time, latency, accuracy and memory beside ONNX Runtime's path and NNCF; half an hour
+	$(BIN)/python -m fxc.tools.bench all -o build/bench/peers.md
+
 spine: $(READY)  ## measure the fourteen models at 224x224 and rewrite tests/zoo/spine.md
 	$(BIN)/python -m tests.zoo.spine
+
+zoo: $(READY)  ## every torchvision classifier and more, one process each, then 10,000 random graphs; goes on where it stopped
+	$(BIN)/python -m tests.zoo.sweep
+	$(BIN)/python -m tests.random.sweep --examples 10000
+
+zoo-big: $(READY)  ## the four models above 300 million parameters
+	$(BIN)/python -m tests.zoo.sweep --big
 
 clean:  ## remove the environment and everything that was built
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
@@ -51,4 +62,8 @@ $(READY): pyproject.toml constraints.txt .ci/environment
 
 $(READY_DEV): pyproject.toml constraints.txt .ci/environment
 	.ci/environment dev
+	touch $(READY) $@
+
+$(READY_BENCH): pyproject.toml constraints.txt .ci/environment
+	.ci/environment bench
 	touch $(READY) $@

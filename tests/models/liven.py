@@ -68,7 +68,7 @@ def scale_branches(model: nn.Module, gain: float) -> None:
     if gain == 1.0:
         return
     for block in residual_blocks(model):
-        norms = [m for m in block.block.modules() if isinstance(m, _BatchNorm)]
+        norms = [m for m in block.get_submodule("block").modules() if isinstance(m, _BatchNorm)]
         with torch.no_grad():
             norms[-1].weight.mul_(gain)
 
