@@ -101,4 +101,4 @@ def leave(code: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())
