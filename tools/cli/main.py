@@ -104,8 +104,9 @@ def _misused(error: Exception) -> Result:
 
 
 def _interrupted() -> Result:
-    print("interrupted; the output is as it was", file=sys.stderr)
-    return Result({"error": "Interrupted", "what": "interrupted; the output is as it was"}, "", INTERRUPTED)
+    said = "interrupted; the output is the old one or the new one, whole"
+    print(said, file=sys.stderr)
+    return Result({"error": "Interrupted", "what": said}, "", INTERRUPTED)
 
 
 def _bug(error: Exception, *, debug: bool) -> Result:

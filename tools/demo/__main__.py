@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
+from rich.markup import escape
 
 import fxc
 from fxc.compiler.artifact import Artifact, check_output
@@ -151,7 +152,7 @@ def main(arguments: list[str] | None = None) -> int:
             check_output(options.output / target, force=True)
         outcomes, artifacts = run(plan, options.output, console)
     except FxcError as error:
-        Console(stderr=True).print(f"[bold red]error:[/] {error}")
+        Console(stderr=True).print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
         return 1
     runtime = artifacts[outcomes[0].target].runner().describe.split(",")[0]
     about = (
