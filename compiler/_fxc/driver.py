@@ -29,11 +29,6 @@ from fxc.stages import Stages
 from fxc.watch import Watch
 
 
-def compile_request(model: Any, request: Request, stages: Stages) -> Artifact:
-    """The whole flow for one target: capture, canonicalize, optimize, legalize, quantize, emit, run, bundle."""
-    return compile_targets(model, request, (request.target,), stages)[0]
-
-
 def compile_targets(
     model: Any, request: Request, targets: Sequence[Target], stages: Stages
 ) -> tuple[Artifact, ...]:
