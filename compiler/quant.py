@@ -81,8 +81,10 @@ class OpRule:
         kind: when the operator runs on integers. ``"mac"``: always. ``"join"``: when every data operand comes from an
             integer producer (a residual add between convolutions, not one between float normalisations).
             ``"follow"``: when its input is integer and no other reader needs that input in float.
-        inputs: spec of the data inputs.
+        inputs: spec of the data inputs; of a product of two tensors (``"mac"`` without ``weight``) also where a producer
+            would give them another.
         inputs_after: producer's operator name to the spec used instead of ``inputs``.
+        float_after: producer's operator name to the reason why an operator that reads its numbers stays in float.
         weight: spec of a constant weight, per channel along ``axis``.
         bias: ``"int32"`` behind a dequantize with scale ``s_x * s_w``, or ``"float"``.
         output: spec that the output (after fused activations) always gets; ``None``: where a reader wants it.
@@ -96,6 +98,7 @@ class OpRule:
     kind: Literal["mac", "join", "follow"] = "mac"
     inputs: QuantSpec | None = None
     inputs_after: dict[str, QuantSpec] = field(default_factory=dict)
+    float_after: dict[str, str] = field(default_factory=dict)
     weight: QuantSpec | None = None
     bias: Literal["int32", "float"] = "float"
     output: QuantSpec | None = None

@@ -71,8 +71,8 @@ def sdpa(node: fx.Node, editor: Editor) -> Spelled:
     """scaled_dot_product_attention(q, k, v, mask) -> matmul(softmax(matmul(q * scale, k.T) + mask), v)
 
     ``scale`` is 1 / sqrt(width of q) unless given. A boolean mask and the causal one become ``where`` with a number so
-    low that its exponential is 0. A query that may attend to nothing is 0 in PyTorch and a mean here: where the mask is
-    a constant with such a row, the operator stays.
+    low that its exponential is 0. A query that attends to nothing is 0 in PyTorch and a mean after such a softmax: where
+    the mask is not a constant without such a row, a second ``where`` makes it 0 again.
     """
     query, key, value, mask, dropout, causal = node.args
     scale, last = node.kwargs.get("scale"), rank(query) - 1
@@ -80,7 +80,7 @@ def sdpa(node: fx.Node, editor: Editor) -> Spelled:
     if dropout or node.kwargs.get("enable_gqa") or not width or rank(key) != rank(query):
         return None
     rows, columns = fixed(shape(query)[-2]), fixed(shape(key)[-2])
-    if (causal and (rows is None or columns is None)) or _has_empty_row(mask, editor):
+    if causal and (rows is None or columns is None):
         return None
     op = Expand(node, editor)
     turned = op(aten.permute.default, key, [*range(last - 1), last, last - 1])
@@ -89,7 +89,12 @@ def sdpa(node: fx.Node, editor: Editor) -> Spelled:
     if causal:
         mask = op.constant(torch.ones((rows or 0, columns or 0), dtype=torch.bool).tril(), "causal")
     scores = scores if mask is None else _masked(scores, mask, op)
-    return Call(aten.matmul.default, (op(aten.softmax.int, scores, rank(query) - 1, None), value))
+    weights = op(aten.softmax.int, scores, last, None)
+    if not causal and _may_have_empty_row(mask, editor):
+        weights = op(
+            aten.where.self, mask, weights, op.constant(torch.zeros((), dtype=dtype(weights)), "nothing")
+        )
+    return Call(aten.matmul.default, (weights, value))
 
 
 def _masked(scores: fx.Node, mask: fx.Node, op: Expand) -> fx.Node:
@@ -99,10 +104,10 @@ def _masked(scores: fx.Node, mask: fx.Node, op: Expand) -> fx.Node:
     return op(aten.where.self, mask, scores, op.constant(low, "masked"))
 
 
-def _has_empty_row(mask: Any, editor: Editor) -> bool:
-    if not is_constant(mask) or dtype(mask) is not torch.bool:
+def _may_have_empty_row(mask: Any, editor: Editor) -> bool:
+    if mask is None or dtype(mask) is not torch.bool:
         return False
-    return not bool(editor.tensor(mask).any(-1).all())
+    return not is_constant(mask) or not bool(editor.tensor(mask).any(-1).all())
 
 
 def global_pool(node: fx.Node, editor: Editor) -> Spelled:

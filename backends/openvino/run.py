@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ Array = np.ndarray[Any, Any]
 _MULTIPLY = frozenset(
     {"Convolution", "Deconvolution", "GroupConvolution", "FullyConnected", "MatMul", "Gemm"}
 )
+_DEQUANTIZES = frozenset({"Multiply", "Subtract", "Reshape", "Transpose", "Squeeze", "Unsqueeze"})
 
 
 def load(
@@ -79,14 +80,16 @@ class OpenVinoRunner:
     def kernels(self) -> list[Kernel]:
         """Every multiplying kernel of the model as compiled last, or for batch 1 if it never ran.
 
+        Attention runs as one kernel for its two products and the softmax: it is listed for each of the products.
+
         ``primitiveType`` decides, not ``runtimePrecision``: the latter is the input's type, which a float kernel
         behind a conversion has too. It ends in ``_I8`` for u8 and in ``_i8`` for i8 inputs.
         """
         if self._last is None:
             self._request(tuple(_fixed_shape(port) for port in self._model.inputs))
         operators = self._last.get_compiled_model().get_runtime_model().get_ordered_ops()
-        found = (_kernel(op, self._facts(op)) for op in operators)
-        return [kernel for kernel in found if kernel.op in _MULTIPLY]
+        products = _products(self._model)
+        return [kernel for op in operators for kernel in _kernels(op, self._facts(op), products)]
 
     @staticmethod
     def _facts(op: Any) -> dict[str, str]:
@@ -104,19 +107,45 @@ class OpenVinoRunner:
         return self._last
 
 
-def _kernel(op: Any, facts: dict[str, str]) -> Kernel:
-    primitive = facts.get("primitiveType", "")
-    writes = facts.get("outputPrecisions", "").split(",")[0]
-    return Kernel(
-        # OpenVINO and our own lowering append "/<part>" to a layer's name, and OpenVINO "_original" to an output's.
-        layer=facts.get("originalLayersNames", op.get_friendly_name())
-        .split(",")[0]
-        .split("/")[0]
-        .removesuffix("_original"),
-        op=facts.get("layerType", op.get_type_name()),
-        implementation=f"{primitive} -> {writes}",
-        integer=primitive.lower().endswith("_i8"),
-    )
+def _kernels(op: Any, facts: dict[str, str], products: Mapping[str, bool]) -> Iterator[Kernel]:
+    """The layers that one node of the compiled model multiplies for.
+
+    Args:
+        products: as :func:`_products` finds them.
+    """
+    kind, primitive = facts.get("layerType", op.get_type_name()), facts.get("primitiveType", "")
+    names = facts.get("originalLayersNames", op.get_friendly_name()).split(",")
+    integer = primitive.lower().endswith("_i8")
+    implementation = f"{primitive} -> {facts.get('outputPrecisions', '').split(',')[0]}"
+    if kind in _MULTIPLY:
+        yield Kernel(_layer(names[0]), kind, implementation, integer)
+    elif kind == "Subgraph":
+        # Its primitive names the type of its first input, which the second product of attention does not read.
+        for name in names:
+            if name in products:
+                yield Kernel(_layer(name), "MatMul", implementation, integer and products[name])
+
+
+def _layer(name: str) -> str:
+    # OpenVINO and our own lowering append "/<part>" to a layer's name, and OpenVINO "_original" to an output's.
+    return name.split("/")[0].removesuffix("_original")
+
+
+def _products(model: Any) -> dict[str, bool]:
+    """Matrix products by name, and whether both operands are codes."""
+    return {
+        op.get_friendly_name(): all(_is_coded(op.input_value(i)) for i in range(2))
+        for op in model.get_ordered_ops()
+        if op.get_type_name() == "MatMul"
+    }
+
+
+def _is_coded(value: Any) -> bool:
+    """Whether a tensor comes straight out of a dequantization: ``Convert`` of integers, then ``Subtract``, ``Multiply``."""
+    node = value.get_node()
+    while node.get_type_name() in _DEQUANTIZES:
+        node = node.input_value(0).get_node()
+    return node.get_type_name() == "Convert" and node.get_input_element_type(0).is_integral_number()
 
 
 def _fixed_shape(port: Any) -> tuple[int, ...]:

@@ -127,8 +127,8 @@ class _Walk:
             return self.scheme.keep_float.get(
                 op, f"{op} computes in float on this target; its readers requantize"
             )
-        if rule.kind == "mac" and rule.weight is not None:
-            return _weight_reason(node)
+        if rule.kind == "mac":
+            return _product_reason(node, rule) if _is_product(rule) else _weight_reason(node)
         if rule.kind == "join":
             return self._join_reason(node)
         if rule.kind == "follow":
@@ -155,7 +155,8 @@ class _Walk:
 
     def _reads_float(self, reader: fx.Node) -> bool:
         rule = self.scheme.rule_for(op_name(reader), _rank(reader))
-        return rule is None and _is_float(reader)
+        # A product codes its operands its own way, if at all.
+        return (rule is None or _is_product(rule)) and _is_float(reader)
 
     def _chain_end(self, node: fx.Node, rule: OpRule) -> fx.Node:
         while len(node.users) == 1:
@@ -182,7 +183,8 @@ class _Walk:
             end = self._chain_end(node, rule)
             if rule.kind == "mac" or rule.output is not None or end in wanted:
                 self.active.add(node)
-                wanted.update(self._data_inputs(node, rule))
+                if not _is_product(rule):
+                    wanted.update(self._data_inputs(node, rule))
             else:
                 self._say_float(node, "no integer operator reads its result")
 
@@ -218,7 +220,7 @@ class _Walk:
         )
 
     def _want(self, source: fx.Node, reader: fx.Node, rule: OpRule) -> Quantizer:
-        if source in self.natural:
+        if source in self.natural and not _is_product(rule):
             layer = self.layer.get(source, self.layer[reader])
             return self._output(source, self.natural[source], layer)
         spec = rule.inputs_after.get(_maker(source), rule.inputs)
@@ -284,20 +286,39 @@ def _first_spec(scheme: QuantScheme) -> QuantSpec:
 
 
 def _maker(node: fx.Node) -> str:
-    """The operator whose numbers these are: data movement is looked through."""
-    while op_name(node) in (
-        "reshape",
-        "permute",
-        "squeeze",
-        "unsqueeze",
-        "select",
-        "slice",
-        "expand",
-        "roll",
-        "dims",
-    ):
-        node = node.all_input_nodes[0]
+    """The operator whose numbers these are: data movement and masks are looked through."""
+    while op_name(node) in _HANDS_ON:
+        source = next((n for n in node.all_input_nodes if _is_float(n)), None)
+        if source is None:
+            break
+        node = source
     return op_name(node)
+
+
+_HANDS_ON = (
+    "reshape",
+    "permute",
+    "squeeze",
+    "unsqueeze",
+    "select",
+    "slice",
+    "expand",
+    "roll",
+    "dims",
+    "where",
+)
+
+
+def _is_product(rule: OpRule) -> bool:
+    return rule.kind == "mac" and rule.weight is None
+
+
+def _product_reason(node: fx.Node, rule: OpRule) -> str | None:
+    """Why a product of two tensors stays in float."""
+    operands = node.all_input_nodes
+    if any(n.op == "get_attr" for n in operands):
+        return "one operand is a constant that is no layer's weight"
+    return next((rule.float_after[m] for m in map(_maker, operands) if m in rule.float_after), None)
 
 
 def _weight_reason(node: fx.Node) -> str | None:

@@ -207,12 +207,8 @@ def test_coverage_agrees_with_the_compile_report(name: str, tmp_path: Path) -> N
     shape = (1, *inputs[0].shape[1:])
     found = OpenVinoFile(artifact.model, shape, "f32", 1).coverage()
     said = artifact.report["kernels"]
-    if name != "transformer":
-        assert (found.macs, found.share) == (said["macs"], pytest.approx(said["mac_coverage"]))
-    else:
-        # OpenVINO has attention as two products after it has been lowered; both counts know what computes in float.
-        assert found.macs == said["macs"]
-        assert found.share == pytest.approx(said["mac_coverage"], abs=0.02)
+    assert (found.macs, found.share) == (said["macs"], pytest.approx(said["mac_coverage"]))
+    assert (found.share < 1.0) == (name == "transformer"), "an average that a softmax weighs stays in float"
     image = inputs[0][:1].numpy()
     np.testing.assert_allclose(
         OpenVinoFile(artifact.model, shape, "f32", 1)(image), artifact(inputs[0][:1]).numpy()

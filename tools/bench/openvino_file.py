@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -15,6 +15,17 @@ Array = np.ndarray[Any, Any]
 _TRANSPOSED = ("ConvolutionBackpropData", "GroupConvolutionBackpropData")
 _CONVOLUTION = ("Convolution", "GroupConvolution")
 _ATTENTION = "ScaledDotProductAttention"
+_FUSED = "Subgraph"
+_HANDS_ON = (
+    "Multiply",
+    "Subtract",
+    "Reshape",
+    "Transpose",
+    "Squeeze",
+    "Unsqueeze",
+    "Gather",
+    "VariadicSplit",
+)
 
 
 class OpenVinoFile:
@@ -50,7 +61,8 @@ class OpenVinoFile:
 
     def coverage(self) -> Coverage:
         """Which multiply-accumulates the compiled model runs on integers."""
-        integer = set(_integer_layers(self._request.get_compiled_model().get_runtime_model()))
+        runtime = self._request.get_compiled_model().get_runtime_model()
+        integer = set(_integer_layers(runtime, _float_products(self.model)))
         work = {op.get_friendly_name(): macs(op) for op in self.model.get_ordered_ops()}
         work = {name: count for name, count in work.items() if count}
         covered = {name for name in work if name in integer or any(i.startswith(f"{name}/") for i in integer)}
@@ -95,15 +107,35 @@ def macs(op: Any) -> int:
     return 0
 
 
-def _integer_layers(runtime: Any) -> Iterator[str]:
+def _integer_layers(runtime: Any, float_products: Collection[str]) -> Iterator[str]:
     """Layers in integer kernels, fused ones included.
 
-    ``primitiveType`` ends in ``_I8`` for u8 and ``_i8`` for i8 inputs; ``runtimePrecision`` is only the input's type.
+    ``primitiveType`` ends in ``_I8`` for u8 and ``_i8`` for i8 inputs; ``runtimePrecision`` is only the input's type. Of a
+    whole attention in one kernel it is the first input's.
     """
     for op in runtime.get_ordered_ops():
         facts = {key: value.astype(str) for key, value in op.get_rt_info().items()}
         if facts.get("primitiveType", "").lower().endswith("_i8"):
-            yield from facts.get("originalLayersNames", op.get_friendly_name()).split(",")
+            layers = facts.get("originalLayersNames", op.get_friendly_name()).split(",")
+            fused = facts.get("layerType") == _FUSED
+            yield from (layer for layer in layers if not (fused and layer in float_products))
+
+
+def _float_products(model: Any) -> set[str]:
+    """Matrix products of which an operand does not come out of a quantizer."""
+    found = (op for op in model.get_ordered_ops() if op.get_type_name() == "MatMul")
+    return {
+        op.get_friendly_name() for op in found if not all(_quantized(op.input_value(i)) for i in range(2))
+    }
+
+
+def _quantized(value: Any) -> bool:
+    """Whether a tensor is quantized: a ``FakeQuantize``, or integers converted to float, moved and scaled."""
+    node = value.get_node()
+    while node.get_type_name() in _HANDS_ON:
+        node = node.input_value(0).get_node()
+    integers = node.get_type_name() == "Convert" and node.get_input_element_type(0).is_integral_number()
+    return integers or node.get_type_name() == "FakeQuantize"
 
 
 def default_hint() -> str:

@@ -28,6 +28,9 @@ SCHEME = QuantScheme(
         OpRule(("conv2d", "conv_transpose2d"), inputs=U8, weight=I8_WEIGHT, bias="int32", fuses=ACTIVATIONS),
         OpRule(("linear",), inputs=U8, weight=I8_WEIGHT, bias="int32", max_rank=2),
         OpRule(("linear",), inputs=I8, inputs_after={"gelu": U8}, weight=I8_WEIGHT, yields=False, min_rank=3),
+        OpRule(
+            ("matmul",), inputs=I8, float_after={"softmax": "weights stay float"}, yields=False, min_rank=3
+        ),
         OpRule(("add",), kind="join", inputs=U8, fuses=ACTIVATIONS),
         OpRule(("cat",), kind="join", inputs=U8, share=True),
         OpRule(("max_pool2d", "reshape"), kind="follow", inputs=U8, share=True),
@@ -306,3 +309,40 @@ def test_a_relu_keeps_its_zero_at_the_lowest_code_where_the_runtime_needs_it() -
         zero_points[mix_signs] = relu.args[2]
     assert zero_points[True] > 0
     assert zero_points[False] == 0
+
+
+class Attends(nn.Module):
+    """Attention of pixels by hand; the values come out of an integer layer, the queries and keys too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query, self.key, self.value = conv(3, 8), conv(3, 8), conv(3, 8)
+        self.table = nn.Parameter(torch.randn(1, 8, 5))
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        q, k, v = (layer(x).flatten(2).mT for layer in (self.query, self.key, self.value))
+        scores = q @ k.mT
+        weights = torch.where(scores > 0, scores.softmax(-1), 0.0)
+        return weights @ v, q @ self.table
+
+
+def test_a_product_codes_its_operands_its_own_way_and_none_that_a_softmax_made() -> None:
+    _, program = quantized(Attends())
+    scores, mixed, looked_up = (n for n in program.graph.nodes if op_name(n) == "matmul")
+    specs = [a.args[0].args[1:] for a in scores.args]
+    assert [(zero, low, high) for _, zero, low, high, _ in specs] == [(0, -128, 127)] * 2
+    for product in (mixed, looked_up):
+        assert not any(a.target is DEQUANTIZE_TENSOR for a in product.args)
+    reasons = {n.layer: n.text for n in program.notes if n.kind == "float"}
+    assert reasons[label_of(mixed)] == "weights stay float"
+    assert "constant" in reasons[label_of(looked_up)]
+
+
+def test_attention_that_the_user_keeps_in_float() -> None:
+    _, program = quantized(Attends(), QuantConfig(keep_float=("matmul",)))
+    assert all(
+        a.target is not DEQUANTIZE_TENSOR
+        for n in program.graph.nodes
+        if op_name(n) == "matmul"
+        for a in n.args
+    )
