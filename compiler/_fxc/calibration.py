@@ -9,14 +9,13 @@ from typing import Any
 import torch
 from torch import fx
 
-from fxc.compiler.pipeline import run_pipeline
+from fxc.compiler.config import QuantConfig
 from fxc.compiler.program import Program
 from fxc.compiler.target import Target
 from fxc.data import gather
-from fxc.driver import begin, tuned
+from fxc.driver import annotated, begin, tuned
 from fxc.fingerprint import fingerprint
-from fxc.passes.quantize.annotate import Annotate
-from fxc.passes.quantize.calibrate import calibrate, wants
+from fxc.passes.quantize.calibrate import Calibration, wants
 from fxc.passes.quantize.statistics import Statistics, Want
 from fxc.request import Request, check_skip
 from fxc.stages import Stages
@@ -39,25 +38,19 @@ def calibrate_model(model: Any, request: Request, targets: Sequence[Target], sta
     watch = Watch(verify=False, dump=None)
     start = begin(model, request, stages, watch)
     data = gather(start.trainable, request.calibration_data, quantized=True)
-    start = tuned(start, data, request, stages, watch)
-    with stages("annotate"):
-        programs = [_annotated(start.program, request, target) for target in targets if target.quantized]
-    wanted = {name: want for program in programs for name, want in _everything(program).items()}
+    quantized = [target for target in targets if target.quantized]
+
+    def everything(program: Program) -> Calibration:
+        plain = replace(request, config=QuantConfig())
+        programs = [annotated(program, replace(plain, target=target)) for target in quantized]
+        wanted = {name: want for p in (*programs, program) for name, want in _everything(p).items()}
+        return Calibration([program, *programs], wanted, probing=program)
+
+    start, run = tuned(start, data, request, everything, stages, watch)
     with stages("calibrate") as progress:
-        found = calibrate(
-            [start.program, *programs],
-            data.rest,
-            wanted={**wanted, **_everything(start.program)},
-            source=data.source,
-            progress=progress,
-        )
+        run.over(data.rest, progress)
+        found = run.statistics(data.source)
     return replace(found, fingerprint=fingerprint(start.source, start.program), samples=data.tuning)
-
-
-def _annotated(program: Program, request: Request, target: Target) -> Program:
-    assert target.scheme is not None
-    room = request.catalogue.room(target)
-    return run_pipeline(program, (*room.pipeline(target), Annotate(target.scheme)))
 
 
 def _everything(program: Program) -> dict[str, Want]:

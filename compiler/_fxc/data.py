@@ -12,14 +12,14 @@ from torch import Tensor
 
 from fxc.compiler.errors import CalibrationError, FxcError
 from fxc.compiler.program import Program
-from fxc.passes.quantize.calibrate import BATCH, batches, count_samples
+from fxc.passes.quantize.batches import batches, count_samples, joined, regroups
 from fxc.passes.quantize.statistics import Statistics
 from fxc.passes.quantize.synthesize import synthesize
 
 PROOF_SAMPLES = 4
 """Samples on which the float program, the quantized graph and the emitted file are compared."""
 
-TUNING_SAMPLES = BATCH
+TUNING_SAMPLES = 8
 """Samples on which quantization is tuned: channels equalized, observers chosen, biases corrected."""
 
 
@@ -30,14 +30,14 @@ class Data:
     Attributes:
         samples: flat inputs, at most :data:`PROOF_SAMPLES` rows each.
         tuning: flat inputs, at most :data:`TUNING_SAMPLES` rows each.
-        rest: all batches, the peeled first one included.
+        rest: all the data, as batches of flat inputs.
         source: where the data comes from, in words.
         given: whether the user gave it.
     """
 
     samples: tuple[Tensor, ...]
     tuning: tuple[Tensor, ...]
-    rest: Iterable[Any]
+    rest: Iterator[tuple[Tensor, ...]]
     source: str
     given: bool
 
@@ -59,7 +59,7 @@ def gather(program: Program, given: Any, *, quantized: bool) -> Data:
         made, source = synthesize(program)
         data = iter(made)
     else:
-        return Data(program.example_inputs, (), (), "the example inputs", False)
+        return Data(program.example_inputs, (), iter(()), "the example inputs", False)
     tuning, rest = _peel(program, data)
     return Data(program.first_rows(tuning, PROOF_SAMPLES), tuning, rest, source, given is not None)
 
@@ -68,7 +68,7 @@ def recorded(program: Program, statistics: Statistics) -> Data:
     """What statistics offer in the place of data: the few samples that they keep."""
     tuning = statistics.samples or program.example_inputs
     samples = program.first_rows(tuning, PROOF_SAMPLES)
-    return Data(samples, tuning, (), statistics.source, True)
+    return Data(samples, tuning, iter(()), statistics.source, True)
 
 
 def _iterate(data: Any) -> Iterator[Any]:
@@ -103,17 +103,18 @@ def _guarded(data: Iterable[Any]) -> Iterator[Any]:
         ) from error
 
 
-def _peel(program: Program, data: Iterator[Any]) -> tuple[tuple[Tensor, ...], Iterable[Any]]:
-    """The samples that tuning and proofs use, out of as few batches as hold them, and all the data again."""
-    held: list[Any] = []
-    for item in data:
-        held.append(item)
-        flat = next(batches(program, held))
-        if not program.dynamic or count_samples(program, flat) >= TUNING_SAMPLES:
+def _peel(program: Program, data: Iterator[Any]) -> tuple[tuple[Tensor, ...], Iterator[tuple[Tensor, ...]]]:
+    """The samples that tuning and proofs use, out of as few batches as hold them, and all the data."""
+    flats = batches(program, data)
+    held: list[tuple[Tensor, ...]] = []
+    for flat in flats:
+        held.append(flat)
+        if not regroups(program) or sum(count_samples(program, f) for f in held) >= TUNING_SAMPLES:
             break
     if not held:
         raise CalibrationError(
             "the calibration data is empty",
             fix="20 to 100 typical inputs are enough; a consumed iterator is empty too",
         )
-    return program.first_rows(flat, TUNING_SAMPLES), chain(held, data)
+    tuning = program.first_rows(joined(held), TUNING_SAMPLES)
+    return tuning, chain(held, flats)

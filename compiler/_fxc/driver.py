@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,9 +19,10 @@ from fxc.data import Data, gather, recorded
 from fxc.fingerprint import fingerprint, usable
 from fxc.job import Job
 from fxc.passes.pipelines import canonical, optimize, simplify
-from fxc.passes.quantize.calibrate import calibrate
+from fxc.passes.quantize.annotate import Annotate
+from fxc.passes.quantize.calibrate import Calibration
 from fxc.passes.quantize.equalize import Equalize
-from fxc.passes.quantize.probe import Probed, probe
+from fxc.passes.quantize.probe import Probed
 from fxc.passes.quantize.statistics import Statistics
 from fxc.request import Request, captured, check_skip, left_out, refuse
 from fxc.sound import unsound
@@ -53,16 +54,17 @@ def _compiled(
     # Data is touched when no target can refuse the model any more.
     with stages("synthesize"):
         data = _data(start, request, quantized=any(target.quantized for target in targets))
+    run: Calibration | None = None
     with ExitStack() as failed:
         jobs: dict[str, Job] = {}
         # Float targets take the program as it is, so they branch off first.
         for target in sorted(targets, key=lambda t: t.quantized):
-            if target.quantized and start.probed is None:
-                start = tuned(start, data, request, stages, watch)
+            if target.quantized and run is None:
+                start, run = tuned(start, data, request, _calibration(request, targets), stages, watch)
             job = _job(start, replace(request, target=target), stages, watch, alone=len(targets) == 1)
             failed.callback(job.work.cleanup)
             jobs[target.name] = job
-        artifacts = _finished(start, data, request, [jobs[target.name] for target in targets], stages)
+        artifacts = _finished(start, data, request, [jobs[target.name] for target in targets], run, stages)
         # The bundles belong to the artifacts from here on: each folder disappears with its artifact unless saved.
         failed.pop_all()
     return artifacts
@@ -104,16 +106,45 @@ def begin(model: Any, request: Request, stages: Stages, watch: Watch) -> Start:
     return Start(source, trainable, program)
 
 
-def tuned(start: Start, data: Data, request: Request, stages: Stages, watch: Watch) -> Start:
-    """The same program for any target that quantizes: probed, and its channels evened out if the user did not say no."""
+def tuned(
+    start: Start,
+    data: Data,
+    request: Request,
+    calibration: Callable[[Program], Calibration],
+    stages: Stages,
+    watch: Watch,
+) -> tuple[Start, Calibration]:
+    """The same program for any target that quantizes, its channels evened out if the user did not say no.
+
+    Args:
+        calibration: makes one for a program.
+
+    Returns:
+        The program, and its calibration after the first batch, which shows what there is to even out.
+    """
     with stages("equalize"):
-        probed = probe(start.program, data.samples)
-        if request.config.equalize is False:
-            return replace(start, probed=probed)
-        program = watch.run(start.program, (Equalize(probed=probed),))
-        if program.graph_module is not start.program.graph_module:
-            probed = probe(program, data.samples)
-        return replace(start, program=program, probed=probed)
+        first = next(data.rest, data.samples)
+        run = calibration(start.program)
+        probed = run.probe(first)
+        if request.config.equalize is not False:
+            program = watch.run(start.program, (Equalize(probed=probed),))
+            if program.graph_module is not start.program.graph_module:
+                run = calibration(program)
+                start, probed = replace(start, program=program), run.probe(first)
+        return replace(start, probed=probed), run
+
+
+def _calibration(request: Request, targets: Sequence[Target]) -> Callable[[Program], Calibration]:
+    """Of what the targets' quantizers need."""
+    chosen = [replace(request, target=target) for target in targets if target.quantized]
+    return lambda program: Calibration([annotated(program, each) for each in chosen], probing=program)
+
+
+def annotated(program: Program, request: Request) -> Program:
+    """What the target's quantizers are attached to, without anybody watching: only to see what they need."""
+    target, room = request.target, request.catalogue.room(request.target)
+    assert target.scheme is not None
+    return run_pipeline(program, (*room.pipeline(target), Annotate(target.scheme, request.config)))
 
 
 def _job(start: Start, request: Request, stages: Stages, watch: Watch, *, alone: bool) -> Job:
@@ -125,12 +156,12 @@ def _job(start: Start, request: Request, stages: Stages, watch: Watch, *, alone:
 
 
 def _finished(
-    start: Start, data: Data, request: Request, jobs: list[Job], stages: Stages
+    start: Start, data: Data, request: Request, jobs: list[Job], run: Calibration | None, stages: Stages
 ) -> tuple[Artifact, ...]:
     for job in jobs:
         job.legalize()
         job.annotate()
-    statistics = _statistics(start, request, jobs, data, stages)
+    statistics = _statistics(start, request, jobs, data, run, stages)
     return tuple(job.finish(data, statistics) for job in jobs)
 
 
@@ -143,17 +174,18 @@ def _data(start: Start, request: Request, *, quantized: bool) -> Data:
 
 
 def _statistics(
-    start: Start, request: Request, jobs: list[Job], data: Data, stages: Stages
+    start: Start, request: Request, jobs: list[Job], data: Data, run: Calibration | None, stages: Stages
 ) -> Statistics | None:
     """The user's statistics, or those of one run over the data for all targets."""
-    annotated = [job.annotated for job in jobs if job.annotated is not None]
-    if not annotated:
+    if run is None:
         return None
     if isinstance(request.calibration_data, Statistics):
-        usable(request.calibration_data, fingerprint(start.source, start.program), annotated)
+        programs = [job.annotated for job in jobs if job.annotated is not None]
+        usable(request.calibration_data, fingerprint(start.source, start.program), programs)
         return request.calibration_data
     with stages("calibrate") as progress:
-        return calibrate(annotated, data.rest, source=data.source, progress=progress)
+        run.over(data.rest, progress)
+        return run.statistics(data.source)
 
 
 def prepare(model: Any, request: Request, stages: Stages) -> Program:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, fx
 
-from fxc.compiler.execute import lockstep
+from fxc.compiler.execute import fast_order, lockstep
 from fxc.compiler.origin import label_of
 from fxc.compiler.program import Program
 from fxc.compiler.qdq import QUANTIZE_TENSOR
+from fxc.passes.quantize.statistics import dense
 
 ROUNDING_DB = 90.0
 """SQNR of two float32 computations of one network that differ by rounding: 1e-6 per operation, 3e-5 for deep ones."""
@@ -100,16 +101,19 @@ def check_graph(
     golden = _golden_nodes(program)
     layers: dict[str, float | None] = {}
     codes: dict[str, Tensor] = {}
-    outputs = graph_outputs = ()
-    for name, a, b in lockstep(float_program, program, {*names, *golden}, inputs):
+    outputs: Sequence[Tensor] = ()
+    graph_outputs: Sequence[Tensor] = ()
+    for name, a, b in lockstep(float_program, program, {*names, *golden}, fast_order(program, inputs)):
         if not name:
-            outputs, graph_outputs = a, b
+            outputs, graph_outputs = ([y.contiguous() for y in ys] for ys in (a, b))
         elif name in golden:
             codes[label_of(golden[name])] = b
         elif a is not None:
             layers[name] = sqnr_db(a, b)
     samples = sorted(codes.items())
-    return Checked(outputs, graph_outputs, layers, {k: _first_sample(v, program) for k, v in samples})
+    return Checked(
+        tuple(outputs), tuple(graph_outputs), layers, {k: _first_sample(v, program) for k, v in samples}
+    )
 
 
 def _golden_nodes(program: Program, count: int = 4) -> dict[str, fx.Node]:
@@ -143,7 +147,7 @@ def _difference(a: Tensor, b: Tensor) -> Tensor:
 
 def _norm(x: Tensor) -> float:
     """The 2-norm, to seven digits."""
-    flat = x.detach().flatten()
+    flat = dense(x.detach()).flatten()
     if flat.dtype is torch.float32:
         # A dot product is several times faster than a norm, and in blocks of this size as good.
         total = sum(float(torch.dot(block, block)) for block in flat.split(_BLOCK))

@@ -16,11 +16,12 @@ STAGES = (
     "annotate",
     "calibrate",
     "quantize",
-    "check",
     "emit",
+    "check",
     "run",
     "bundle",
 )
+"""In order. The file runs beside the check; ``run`` is what is left of it afterwards."""
 
 Progress = Callable[[str, int, "int | None"], None]
 """Called with the stage's name, what is done and, if known, the total."""

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from fxc.compiler.errors import CalibrationError, FxcError
-from fxc.compiler.execute import steps
+from fxc.compiler.errors import CalibrationError
+from fxc.compiler.execute import fast_order, steps
 from fxc.compiler.origin import where
-from fxc.compiler.program import Program, check_inputs
+from fxc.compiler.program import Program
 from fxc.passes.quantize.annotation import quantizers
+from fxc.passes.quantize.batches import batches, count_samples
 from fxc.passes.quantize.observers import HISTOGRAM_OBSERVERS
+from fxc.passes.quantize.probe import Channels, Probed, channels_of, probed_axes
 from fxc.passes.quantize.statistics import Statistics, TensorStats, Want
-
-BATCH = 8
-"""Samples per forward: 4 to 8 use the caches best on desktop CPUs, 16 is slower again."""
 
 Progress = Callable[[int, int | None], None]
 
@@ -33,9 +31,7 @@ def calibrate(
     """Run ``data`` once and collect statistics of every tensor that will be quantized, for every observer at once.
 
     Args:
-        programs: annotated (:class:`fxc.passes.quantize.annotate.Annotate`), still computing in float: one program, or
-            several that were made from one capture, each for its own target. A tensor that several programs have is
-            recorded once: nodes of one name hold the same values in all of them.
+        programs: as :class:`Calibration` takes them; one of them may stand alone.
         data: batches: a tensor, a tuple of positional or a dict of keyword arguments each; or one tensor per tensor
             input, in the order of ``program.tensor_inputs``.
         wanted: further tensors to record, by node name, or more of those that annotation names.
@@ -46,20 +42,72 @@ def calibrate(
         CalibrationError: no data, wrong shape or dtype, values that are not finite.
     """
     programs = (programs,) if isinstance(programs, Program) else tuple(programs)
-    watchers = _watchers(programs, wanted or {})
-    first, done = programs[0], 0
-    with torch.no_grad():
-        for flat in batches(first, data):
-            done += count_samples(first, flat)
-            for watcher in watchers:
-                watcher.observe(flat)
+    run = Calibration(programs, wanted)
+    run.over(batches(programs[0], data), progress)
+    return run.statistics(source)
+
+
+class Calibration:
+    """A run over data under way: fed batch by batch, by whoever has to look at the first one before the others.
+
+    Attributes:
+        samples: how many it has seen.
+    """
+
+    def __init__(
+        self,
+        programs: Sequence[Program],
+        wanted: Mapping[str, Want] | None = None,
+        *,
+        probing: Program | None = None,
+    ):
+        """Nothing runs yet.
+
+        Args:
+            programs: annotated (:class:`fxc.passes.quantize.annotate.Annotate`), still computing in float: one program,
+                or several that were made from one capture, each for its own target. A tensor that several programs have
+                is recorded once: nodes of one name hold the same values in all of them.
+            wanted: further tensors to record, by node name, or more of those that annotation names.
+            probing: the program that all were made from, if :meth:`probe` is going to be called.
+        """
+        self._probing = probing
+        axes = probed_axes(probing.graph) if probing is not None else {}
+        everything = (*programs, probing) if probing is not None else tuple(programs)
+        self._first = everything[0]
+        self._watchers = _watchers(everything, wanted or {}, axes)
+        self.samples = 0
+
+    def probe(self, flat: tuple[Tensor, ...]) -> Probed:
+        """Feed one batch, and look at the channels of what the layers read."""
+        assert self._probing is not None, "made without a program to probe"
+        found: dict[str, Channels] = {}
+        self._feed(flat, found)
+        return Probed(self._probing, found)
+
+    def over(self, data: Iterable[tuple[Tensor, ...]], progress: Progress | None = None) -> None:
+        """Feed batches of flat inputs; ``progress`` is called with the number of samples done."""
+        for flat in data:
+            self._feed(flat, None)
             if progress is not None:
-                progress(done, None)
-    if done == 0:
-        raise CalibrationError("the calibration data is empty", fix="20 to 100 typical inputs are enough")
-    for watcher in watchers:
-        _check_finite(watcher)
-    return Statistics({n: s for w in watchers for n, s in w.stats.items()}, done, source)
+                progress(self.samples, None)
+
+    def statistics(self, source: str) -> Statistics:
+        """What was seen.
+
+        Raises:
+            CalibrationError: nothing was, or values that are not finite.
+        """
+        if self.samples == 0:
+            raise CalibrationError("the calibration data is empty", fix="20 to 100 typical inputs are enough")
+        for watcher in self._watchers:
+            _check_finite(watcher)
+        found = {name: stats for watcher in self._watchers for name, stats in watcher.stats.items()}
+        return Statistics(found, self.samples, source)
+
+    def _feed(self, flat: tuple[Tensor, ...], probed: dict[str, Channels] | None) -> None:
+        self.samples += count_samples(self._first, flat)
+        for watcher in self._watchers:
+            watcher.observe(flat, probed)
 
 
 def wants(program: Program) -> dict[str, Want]:
@@ -73,108 +121,40 @@ def wants(program: Program) -> dict[str, Want]:
     return found
 
 
-def _watchers(programs: Sequence[Program], further: Mapping[str, Want]) -> list[_Watcher]:
+def _watchers(
+    programs: Sequence[Program], further: Mapping[str, Want], axes: Mapping[str, int]
+) -> list[_Watcher]:
     """One run per program that has tensors of its own; the others' are recorded on the way."""
-    waiting = dict(further)
+    waiting, unprobed = dict(further), dict(axes)
     for program in programs:
         for name, want in wants(program).items():
             waiting[name] = want.joined(waiting.get(name, Want()))
     watchers: list[_Watcher] = []
-    for program in programs:
+    # What a target rewrote into several nodes has the plain program's tensors too, but not the other way round.
+    for program in sorted(programs, key=lambda p: -len(p.graph.nodes)):
         here = {node.name for node in program.graph.nodes}
         wanted = {name: waiting.pop(name) for name in list(waiting) if name in here}
-        if wanted or not watchers:
-            watchers.append(_Watcher(program, wanted))
+        probed = {name: unprobed.pop(name) for name in list(unprobed) if name in here}
+        if wanted or probed or not watchers:
+            watchers.append(_Watcher(program, wanted, probed))
     return watchers
 
 
 class _Watcher:
-    def __init__(self, program: Program, wanted: Mapping[str, Want]):
-        self.program, self.wanted = program, wanted
+    def __init__(self, program: Program, wanted: Mapping[str, Want], axes: Mapping[str, int]):
+        self.program, self.wanted, self.axes = program, wanted, axes
         self.stats = {name: TensorStats() for name in wanted}
-        # The order of memory is no business of a model, unless it reads storage.
-        self.any_order = not any(n.target is torch.ops.aten.as_strided.default for n in program.graph.nodes)
 
-    def observe(self, flat: tuple[Tensor, ...]) -> None:
-        """Run one batch; convolutions are faster on channels-last tensors."""
-        inputs = tuple(_channels_last(x) for x in flat) if self.any_order else flat
-        for node, value in steps(self.program, inputs):
-            want = self.wanted.get(node.name)
+    def observe(self, flat: tuple[Tensor, ...], probed: dict[str, Channels] | None) -> None:
+        """Run one batch, where there is anything to see."""
+        if not self.wanted and probed is None:
+            return
+        for node, value in steps(self.program, fast_order(self.program, flat)):
+            want, axis = self.wanted.get(node.name), self.axes.get(node.name)
             if want is not None:
                 self.stats[node.name].update(value, histogram=want.histogram, channels=want.channels)
-
-
-def _channels_last(x: Tensor) -> Tensor:
-    return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
-
-
-def batches(program: Program, data: Iterable[Any]) -> Iterator[tuple[Tensor, ...]]:
-    """Flat inputs from user data, regrouped to :data:`BATCH` samples where the batch is dynamic.
-
-    Raises:
-        CalibrationError: naming the position of the batch and what is wrong with it.
-    """
-    dynamic = bool(program.tensor_inputs) and all(s.shape[:1] == ("batch",) for s in program.tensor_inputs)
-    held: list[tuple[Tensor, ...]] = []
-    for index, item in enumerate(data):
-        flat = _flat(program, item, index)
-        if not dynamic:
-            yield flat
-            continue
-        held.append(flat)
-        if sum(f[0].shape[0] for f in held) >= BATCH:
-            yield from _chunks(held)
-            held = []
-    if held:
-        yield from _chunks(held)
-
-
-def _chunks(held: list[tuple[Tensor, ...]]) -> Iterator[tuple[Tensor, ...]]:
-    joined = held[0] if len(held) == 1 else tuple(torch.cat(column) for column in zip(*held))
-    return zip(*(column.split(BATCH) for column in joined))
-
-
-def _flat(program: Program, item: Any, index: int) -> tuple[Tensor, ...]:
-    place = f"calibration batch {index}"
-    if isinstance(item, (tuple, list)) and len(item) > len(program.inputs):
-        raise CalibrationError(
-            f"a batch holds {len(item)} values, {program.name} takes {len(program.inputs)} input(s)",
-            where=place,
-            fix="give the model's inputs only, without labels: (image for image, label in loader)",
-        )
-    try:
-        if _is_flat(program, item):
-            check_inputs(program.name, program.tensor_inputs, list(item))
-            flat = tuple(item)
-        elif isinstance(item, Mapping):
-            flat = program.flatten((), item)
-        else:
-            flat = program.flatten(tuple(item) if isinstance(item, (tuple, list)) else (item,))
-    except FxcError as error:
-        raise CalibrationError(error.what, where=place, why=error.why, fix=error.fix) from error
-    for spec, tensor in zip(program.tensor_inputs, flat):
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise CalibrationError(
-                f"input {spec.name} contains NaN or infinity", where=place, fix="remove or repair that sample"
-            )
-    return tuple(tensor.detach() for tensor in flat)
-
-
-def _is_flat(program: Program, item: Any) -> bool:
-    """One tensor per tensor input: enough for a model with nested, keyword or constant arguments too."""
-    return (
-        isinstance(item, (tuple, list))
-        and len(item) == len(program.tensor_inputs)
-        and all(isinstance(value, Tensor) for value in item)
-    )
-
-
-def count_samples(program: Program, flat: tuple[Tensor, ...]) -> int:
-    """Samples in a call: the dynamic axis if there is one (an input beside it may have another length)."""
-    free = [
-        x for spec, x in zip(program.tensor_inputs, flat) if spec.shape and isinstance(spec.shape[0], str)
-    ]
-    return next((x.shape[0] for x in (*free, *flat) if x.dim()), 1)
+            if probed is not None and axis is not None and value.dim():
+                probed[node.name] = channels_of(value, axis)
 
 
 def _check_finite(watcher: _Watcher) -> None:

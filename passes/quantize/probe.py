@@ -1,4 +1,4 @@
-"""One float run over a few samples, and what later passes want to know of it."""
+"""What a float run over a few samples shows of each channel, for the passes that tune quantization."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, fx
 
+from fxc.compiler.execute import fast_order, steps
 from fxc.compiler.macs import CONVOLUTIONS, LINEAR
 from fxc.compiler.program import Program
 
@@ -31,12 +32,10 @@ class Probed:
 
     Attributes:
         program: that ran.
-        outputs: its flat outputs on the samples.
         channels: by node name, of what convolutions, linear layers and additions read.
     """
 
     program: Program
-    outputs: tuple[Tensor, ...]
     channels: dict[str, Channels] = field(default_factory=dict)
 
     @property
@@ -47,10 +46,12 @@ class Probed:
 
 def probe(program: Program, samples: tuple[Tensor, ...]) -> Probed:
     """Run the float ``program`` once on flat inputs, a few rows each."""
-    run = _Probe(program)
-    with torch.no_grad():
-        outputs = run.run(*samples, enable_io_processing=False)
-    return Probed(program, tuple(outputs), run.found)
+    axes = probed_axes(program.graph)
+    found = {}
+    for node, value in steps(program, fast_order(program, samples)):
+        if node.name in axes and value.dim():
+            found[node.name] = channels_of(value, axes[node.name])
+    return Probed(program, found)
 
 
 def channel_axis(node: fx.Node) -> int:
@@ -61,21 +62,8 @@ def channel_axis(node: fx.Node) -> int:
     return 1 - int(node.meta["val"].dim() == weight.meta["val"].dim() - 1)
 
 
-class _Probe(fx.Interpreter):
-    def __init__(self, program: Program):
-        super().__init__(program.graph_module)
-        self.axes = _axes(program.graph)
-        self.found: dict[str, Channels] = {}
-
-    def run_node(self, n: fx.Node) -> Any:
-        result = super().run_node(n)
-        axis = self.axes.get(n)
-        if axis is not None and result.dim():
-            self.found[n.name] = _channels(result, axis)
-        return result
-
-
-def _axes(graph: fx.Graph) -> dict[fx.Node, int]:
+def probed_axes(graph: fx.Graph) -> dict[str, int]:
+    """What a probe looks at: names of the tensors that layers and additions read, with their channel axes."""
     axes: dict[fx.Node, int] = {}
     for node in graph.nodes:
         if node.op == "call_function" and node.target in _LAYERS:
@@ -93,10 +81,11 @@ def _axes(graph: fx.Graph) -> dict[fx.Node, int]:
     for node in graph.nodes:
         if node.target is torch.ops.aten.add.Tensor:
             kept.update(node.all_input_nodes)
-    return {n: axis for n, axis in axes.items() if n in kept}
+    return {n.name: axis for n, axis in axes.items() if n in kept}
 
 
-def _channels(x: Tensor, axis: int) -> Channels:
+def channels_of(x: Tensor, axis: int) -> Channels:
+    """Each channel of a float tensor with at least one axis."""
     others = [d for d in range(x.dim()) if d != axis % x.dim()]
     if not others:
         values = (x, x, x, x.square())

