@@ -13,6 +13,7 @@ from torch._dispatch.python import enable_python_dispatcher
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from fxc.compiler.errors import PassError
+from fxc.compiler.fakes import fresh, is_plain
 from fxc.compiler.origin import Origin, derive, identifier, label_of, origin_of, set_origin
 from fxc.compiler.program import OWN_STATE, Note, Program, attributes_used, graph_module_of
 
@@ -104,9 +105,15 @@ class Editor:
         """The fake value of what has ``node``'s shape and memory order, and the element type ``dtype``."""
         key = (torch.empty_like, _geometry(node.meta["val"]), dtype)
         if key not in self._made:
-            with self._mode, _no_guards(self._mode):
-                self._made[key] = torch.empty_like(node.meta["val"], dtype=dtype)
+            self._made[key] = self._empty_like(node.meta["val"], dtype)
         return self._made[key]
+
+    def _empty_like(self, value: Tensor, dtype: torch.dtype) -> Tensor:
+        with _no_guards(self._mode):
+            if is_plain(value):
+                return fresh(self._mode, value.shape, dtype)
+            with self._mode:
+                return torch.empty_like(value, dtype=dtype)
 
     def constant(self, tensor: Tensor, name: str, *, origins: tuple[fx.Node, ...]) -> fx.Node:
         """A ``get_attr`` node for a new tensor of the compiler's own; ``name`` is made unique."""

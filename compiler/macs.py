@@ -56,4 +56,6 @@ def _number(dim: Any) -> int:
     if isinstance(dim, int):
         return dim
     expression = dim.node.expr
+    if expression.is_symbol:
+        return 1
     return int(expression.subs(dict.fromkeys(expression.free_symbols, 1)))

@@ -31,8 +31,10 @@ _NARROW = (torch.int8, torch.uint8, torch.int16)
 def _quantize(
     x: Tensor, scale: Tensor, zero_point: Tensor, qmin: int, qmax: int, dtype: torch.dtype
 ) -> Tensor:
-    codes = torch.div(x, scale).round_().add_(zero_point).clamp_(qmin, qmax)
-    return codes.to(dtype)
+    codes = torch.div(x, scale).round_()
+    if zero_point.any():
+        codes.add_(zero_point)
+    return codes.clamp_(qmin, qmax).to(dtype)
 
 
 def _quantize_tensor(

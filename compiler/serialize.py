@@ -162,7 +162,7 @@ def _encode_node(node: fx.Node) -> dict[str, Any]:
         "target": target,
         "args": [encode_argument(arg) for arg in node.args],
         "kwargs": {key: encode_argument(arg) for key, arg in node.kwargs.items()},
-        "origin": asdict(origin_of(node)),
+        "origin": dict(vars(origin_of(node))),
     }
     return coded if node.op != "output" else {**coded, "origin": None}
 

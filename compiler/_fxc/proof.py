@@ -96,8 +96,8 @@ def check_graph(
         inputs: flat.
     """
     if program.graph_module is float_program.graph_module:
-        outputs = program.run_flat(*inputs)
-        return Checked(outputs, outputs)
+        alone = program.run_flat(*inputs)
+        return Checked(alone, alone)
     golden = _golden_nodes(program)
     layers: dict[str, float | None] = {}
     codes: dict[str, Tensor] = {}

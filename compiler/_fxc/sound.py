@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fxc.compiler.backend import Violation
+from fxc.compiler.finite import all_finite
 from fxc.compiler.program import Program, attributes_used
 
 
@@ -32,6 +33,6 @@ def _other_dtypes(parameters: Mapping[str, Tensor]) -> Iterator[Violation]:
 
 def _not_numbers(parameters: Mapping[str, Tensor]) -> Iterator[Violation]:
     for name, tensor in parameters.items():
-        if not bool(tensor.detach().isfinite().all()):
+        if not all_finite(tensor.detach()):
             fix = "load a checkpoint whose training did not diverge"
             yield Violation(name, None, "the parameter holds NaN or infinity", fix)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils import _pytree as pytree
 
 from fxc.compiler.capture.explain import explain_call
 from fxc.compiler.capture.export import describe, inference
 from fxc.compiler.capture.inputs import Example
+from fxc.compiler.execute import steps
 from fxc.compiler.origin import where
 from fxc.compiler.program import Program
 
@@ -41,8 +42,7 @@ def disagreement(program: Program, expected: list[Any], example: Example) -> str
         torch.manual_seed(0)
         flat = program.flatten(_copied(example.args), _copied(example.kwargs))
         try:
-            with torch.no_grad():
-                got = pytree.tree_leaves(program.unflatten(_Shapes(program.graph_module).run(*flat)))
+            got = pytree.tree_leaves(program.unflatten(_run(program, flat)))
         except RuntimeError as error:
             return f"the graph fails: {str(error).splitlines()[0]}"
         except _OtherShape as error:
@@ -70,36 +70,40 @@ class _OtherShape(Exception):
     """A value whose shape is not the one that was traced, with these sizes for the dynamic dimensions."""
 
 
-class _Shapes(fx.Interpreter):
-    """Runs a graph and holds every value against the shape in ``meta["val"]``, which lowerings go by."""
+def _run(program: Program, flat: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """The program's flat outputs, every value held against the shape in ``meta["val"]``, which lowerings go by.
 
-    def __init__(self, module: fx.GraphModule):
-        super().__init__(module)
-        self.sizes: dict[Any, int] = {}
+    Raises:
+        _OtherShape: a value has another shape than was traced.
+    """
+    sizes: dict[Any, int] = {}
+    value: Any = ()
+    for node, value in steps(program, flat):
+        traced = node.meta.get("val")
+        if node.op == "output" or not isinstance(value, Tensor) or not isinstance(traced, Tensor):
+            continue
+        if node.op == "placeholder":
+            _bind(sizes, traced, value)
+        wanted = [_size(size, sizes) for size in traced.shape]
+        if list(value.shape) != wanted:
+            raise _OtherShape(f"{where(node)} gives {list(value.shape)}, traced as {wanted}")
+    return value
 
-    def run_node(self, n: fx.Node) -> Any:
-        """The node's value.
 
-        Raises:
-            _OtherShape: it has another shape than was traced.
-        """
-        result = super().run_node(n)
-        traced = n.meta.get("val")
-        if n.op != "output" and isinstance(result, Tensor) and isinstance(traced, Tensor):
-            if n.op == "placeholder":
-                self._bind(traced, result)
-            wanted = [self._size(size) for size in traced.shape]
-            if list(result.shape) != wanted:
-                raise _OtherShape(f"{where(n)} gives {list(result.shape)}, traced as {wanted}")
-        return result
+def _bind(sizes: dict[Any, int], traced: Tensor, value: Tensor) -> None:
+    for size, given in zip(traced.shape, value.shape):
+        if not isinstance(size, int) and size.node.expr.is_symbol:
+            sizes[size.node.expr] = given
 
-    def _bind(self, traced: Tensor, result: Tensor) -> None:
-        for size, given in zip(traced.shape, result.shape):
-            if not isinstance(size, int) and size.node.expr.is_symbol:
-                self.sizes[size.node.expr] = given
 
-    def _size(self, size: Any) -> int:
-        return size if isinstance(size, int) else int(size.node.expr.subs(self.sizes))
+def _size(size: Any, sizes: dict[Any, int]) -> int:
+    """``size`` as a number; ``sizes`` of symbols learns those of expressions."""
+    if isinstance(size, int):
+        return size
+    expression = size.node.expr
+    if expression not in sizes:
+        sizes[expression] = int(expression.subs(sizes))
+    return sizes[expression]
 
 
 def _copied(values: Any) -> Any:

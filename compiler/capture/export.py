@@ -15,9 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.export import Dim, ExportedProgram, ShapesCollection
+from torch.fx._lazy_graph_module import _use_lazy_graph_module
 
 from fxc.compiler.capture.explain import explain
 from fxc.compiler.capture.inputs import Example
+from fxc.compiler.capture.quick_shapes import quick_shapes
 from fxc.compiler.errors import CaptureError
 from fxc.compiler.program import Note
 
@@ -109,7 +111,8 @@ def _dynamic(model: nn.Module, example: Example) -> Exported | str:
     for tensor in widened.batched():
         shapes[tensor] = {0: Dim.AUTO}
     try:
-        program = _export(model, widened, shapes, strict=False)
+        with quick_shapes():
+            program = _export(model, widened, shapes, strict=False)
     except Exception as error:  # noqa: BLE001  whatever the model's own code raises while it is traced
         failure = explain(error, model)
         return f"{failure.what}{f', at {failure.where}' if failure.where else ''}"
@@ -119,14 +122,16 @@ def _dynamic(model: nn.Module, example: Example) -> Exported | str:
 def _export(
     model: nn.Module, example: Example, shapes: ShapesCollection | None, *, strict: bool
 ) -> ExportedProgram:
-    return torch.export.export(
-        model,
-        example.args,
-        example.kwargs,
-        dynamic_shapes=shapes,
-        strict=strict,
-        prefer_deferred_runtime_asserts_over_guards=False,
-    )
+    # Of the Python code that the exporter generates for its graph, several times over, nothing is ever run.
+    with _use_lazy_graph_module(True):
+        return torch.export.export(
+            model,
+            example.args,
+            example.kwargs,
+            dynamic_shapes=shapes,
+            strict=strict,
+            prefer_deferred_runtime_asserts_over_guards=False,
+        )
 
 
 def _restriction(program: ExportedProgram) -> str | None:

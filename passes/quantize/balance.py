@@ -158,7 +158,9 @@ def noise(group: Group, lanes: np.ndarray, factors: np.ndarray, *, weights: bool
                 error = np.minimum(step**2 / 12.0, reader.square * s**2)
                 coding += float((reader.power / s**2 * error).sum())
         if weights and reader.mixes:
-            row = (reader.largest / s).max(axis=1) / _WEIGHT_STEPS
+            # Most groups are looked at with factors of one only, and a quotient is a copy of the weights.
+            scaled = reader.largest if (s == 1.0).all() else reader.largest / s
+            row = scaled.max(axis=1).astype(np.float64) / _WEIGHT_STEPS
             coding += float((row**2).sum()) / 12.0 * reader.taps * float((reader.square * s**2).sum())
         total += coding / signal
     return total / max(len(group.readers), 1)

@@ -201,13 +201,19 @@ def _analytic(
             editor.note(f"no channel means of its input {label_of(source)}", kind="declined", node=node)  # type: ignore[arg-type]
             continue
         before = reference.tensor(str(origin.args[1].target)).detach()  # type: ignore[union-attr]
-        moved = _weight_value(editor, node).double() - before.double()
-        moved = moved.reshape(*moved.shape[:2], -1).sum(-1)
+        # Exact in float32: a weight and the code nearest to it are within a factor of two, or the code is zero.
+        moved = _weight_value(editor, node) - before
         groups = int(node.args[6]) if node.target in CONVOLUTIONS else 1  # type: ignore[call-overload]
-        # [out, in / groups]: the rows of group g read input channels g * in / groups and on.
-        grouped = moved.reshape(groups, -1, moved.shape[1]) * mean.reshape(groups, 1, -1)
-        shifts[name] = -grouped.sum(-1).reshape(-1)
+        shifts[name] = -_response(moved, mean, groups)
     return shifts
+
+
+def _response(weight: Tensor, mean: Tensor, groups: int) -> Tensor:
+    """What a layer with this ``weight`` makes of an input that is ``mean`` per channel everywhere: ``[out]``, float64."""
+    taps = weight[0, 0].numel()
+    # [out, in / groups, …]: the rows of group g read input channels g * in / groups and on.
+    grouped = weight.double().reshape(groups, weight.shape[0] // groups, -1)
+    return (grouped @ mean.repeat_interleave(taps).reshape(groups, -1, 1)).reshape(-1)
 
 
 def _weight_value(editor: Editor, node: fx.Node) -> Tensor:

@@ -117,7 +117,8 @@ def _declined(editor: Editor, lanes: LaneMap) -> tuple[Any, ...]:
 def _groups(lanes: LaneMap, coded: Sequence[Coded]) -> list[Group]:
     """Tensors joined wherever they share a free lane, and the layers that read them."""
     known = {c.name: c for c in coded}
-    owner: dict[int, int] = {}
+    # By lane, the first tensor that has it.
+    owner = np.full(1 + max((int(c.lanes.max()) for c in coded), default=0), -1)
     parent = list(range(len(coded)))
 
     def find(i: int) -> int:
@@ -127,8 +128,11 @@ def _groups(lanes: LaneMap, coded: Sequence[Coded]) -> list[Group]:
         return i
 
     for index, tensor in enumerate(coded):
-        for lane in np.unique(tensor.lanes[tensor.lanes > 0]).tolist():
-            parent[find(index)] = find(owner.setdefault(lane, index))
+        lanes_of = np.unique(tensor.lanes[tensor.lanes > 0])
+        owners = owner[lanes_of]
+        owner[lanes_of[owners < 0]] = index
+        for other in np.unique(owners[owners >= 0]).tolist():
+            parent[find(index)] = find(other)
     groups: dict[int, Group] = {}
     place = {c.name: find(i) for i, c in enumerate(coded)}
     for tensor in coded:
@@ -145,8 +149,11 @@ def _reader(lanes: LaneMap, site: Site, source: Coded) -> Reader:
     groups = _conv_groups(site.node)
     rows, inner = weight.shape[0], weight.shape[1]
     taps = weight[0, 0].numel()
-    largest = weight.abs().reshape(rows, inner, -1).amax(-1)
-    energy = weight.square().reshape(groups, rows // groups, inner, -1).sum(-1).double()
+    magnitude, squares = weight.abs().reshape(rows, inner, -1), weight.square().reshape(rows, inner, -1)
+    # A reduction over one element is a slow copy.
+    largest = magnitude.amax(-1) if taps > 1 else magnitude[..., 0]
+    energy = squares.sum(-1) if taps > 1 else squares[..., 0]
+    energy = energy.reshape(groups, rows // groups, inner).double()
     # A row's size is arbitrary (the layer behind divides by it), so each counts by what it computes.
     made = (energy * torch.from_numpy(source.square).reshape(groups, 1, inner)).sum(-1, keepdim=True)
     alive = made > 0

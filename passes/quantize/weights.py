@@ -9,6 +9,7 @@ from torch import Tensor, fx
 
 from fxc.compiler.editor import Editor, detached
 from fxc.compiler.errors import CalibrationError
+from fxc.compiler.finite import all_finite
 from fxc.compiler.macs import TRANSPOSED
 from fxc.compiler.origin import label_of, where
 from fxc.compiler.qdq import DEQUANTIZE_CHANNEL, DEQUANTIZE_TENSOR, QUANTIZE_CHANNEL, QUANTIZE_TENSOR
@@ -79,7 +80,7 @@ def place_weight(
         else None
     )
     weight = detached(editor.tensor(weight_node))
-    if not bool(weight.isfinite().all()):
+    if not all_finite(weight):
         raise CalibrationError(
             "a weight that must be quantized holds NaN or infinity",
             where=where(node),
