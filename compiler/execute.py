@@ -81,15 +81,16 @@ def lockstep(
     time. A node that ``a`` lacks has ``None`` there. The last item is ``("", outputs of a, outputs of b)``.
     """
     in_both = {n.name for n in a.graph.nodes}.intersection(names)
-    first, ahead = _named(a, in_both, inputs), {}
-    for name, value in _named(b, names, inputs):
+    first, ahead = named(a, in_both, inputs), {}
+    for name, value in named(b, names, inputs):
         while name not in ahead and (name in in_both or not name):
             other, found = next(first)
             ahead[other] = found
         yield name, ahead.pop(name, None), value
 
 
-def _named(program: Program, names: Collection[str], inputs: tuple[Tensor, ...]) -> Iterator[tuple[str, Any]]:
+def named(program: Program, names: Collection[str], inputs: tuple[Tensor, ...]) -> Iterator[tuple[str, Any]]:
+    """Run ``program`` on flat inputs: ``(name, value)`` for each named node, ``("", outputs)`` last."""
     for node, value in steps(program, inputs):
         if node.op == "output":
             yield "", value

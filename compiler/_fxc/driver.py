@@ -151,8 +151,7 @@ def _job(start: Start, request: Request, stages: Stages, watch: Watch, *, alone:
     """A job; one of several gets timings, notes and a dump of its own."""
     if not alone:
         stages, watch = stages.fork(request.target.name), watch.fork(request.target.name)
-    means = start.probed.means if start.probed is not None else {}
-    return Job(request, stages, watch, start.source, start.program, means)
+    return Job(request, stages, watch, start.source, start.program, start.probed)
 
 
 def _finished(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,7 +26,9 @@ from fxc.data import Data
 from fxc.passes.quantize.annotate import Annotate
 from fxc.passes.quantize.annotation import quantizers
 from fxc.passes.quantize.bias_correction import BiasCorrection
+from fxc.passes.quantize.float_run import FloatRun
 from fxc.passes.quantize.insert import InsertQDQ
+from fxc.passes.quantize.probe import Probed
 from fxc.passes.quantize.select_observer import AUTO, SelectObserver
 from fxc.passes.quantize.statistics import Statistics
 from fxc.proof import Checked, OutputProof, check_graph, compare_outputs
@@ -73,7 +75,7 @@ class Job:
         source: the program as captured.
         work: folder of the bundle; it belongs to the artifact in the end.
         program: the float program, legal for the target after :meth:`legalize`.
-        means: channel means of what its layers read, by node name.
+        probed: what a float run of the samples showed, for a target that quantizes.
         annotated: the same with quantizers, ``None`` for a float target.
     """
 
@@ -82,7 +84,7 @@ class Job:
     watch: Watch
     source: Program
     program: Program
-    means: Mapping[str, Tensor]
+    probed: Probed | None
     work: WorkFolder = field(default_factory=lambda: _work_folder())
     annotated: Program | None = None
 
@@ -119,11 +121,11 @@ class Job:
         with self.stages("emit"), self._written():
             emitted = self.room.emit(quantized, self.target, folder)
         # A runtime compiles the file on one core, without the interpreter's lock: the check runs beside it.
-        with ThreadPoolExecutor(1, "fxc-run") as beside:
+        with ThreadPoolExecutor(1, "fxc-run") as beside, one_core_spared():
             running = beside.submit(self._run, folder / emitted.model, data.samples)
             with self.stages("check"):
                 heavy = {n.name for n in quantized.graph.nodes if macs(n) > 0}
-                checked = check_graph(self.program, quantized, heavy, data.samples)
+                checked = check_graph(self.program, quantized, heavy, data.samples, self._known(data))
             self.watch.end(quantized)
             with self.stages("run"), self._written():
                 execution = running.result()
@@ -146,9 +148,13 @@ class Job:
                 )
             )
 
+    def _known(self, data: Data) -> FloatRun | None:
+        run = self.probed.run if self.probed is not None else None
+        return run if run is not None and run.serves(self.program, data.samples) else None
+
     def _quantized(self, data: Data, statistics: Statistics | None) -> Program:
         scheme, annotated = self.target.scheme, self.annotated
-        if annotated is None or scheme is None or statistics is None:
+        if annotated is None or scheme is None or statistics is None or self.probed is None:
             return self.program
         with self.stages("quantize"):
             steps: list[Pass] = [InsertQDQ(scheme.share_ratio, scheme.mix_signs, statistics)]
@@ -156,7 +162,7 @@ class Job:
                 steps.insert(0, SelectObserver(data.tuning, statistics))
             method = self.request.config.bias_correction or "analytic"
             if method != "none":
-                steps.append(BiasCorrection(method, self.program, data.tuning, self.means))
+                steps.append(BiasCorrection(method, self.program, data.tuning, self.probed.means))
             return self.watch.run(annotated, steps)
 
     def _run(self, model: Path, samples: tuple[Tensor, ...]) -> Execution:
@@ -208,6 +214,17 @@ class Job:
         except OSError as error:
             place = error.filename if isinstance(error.filename, str) else self.work.name
             raise write_error(Path(place), error) from error
+
+
+@contextmanager
+def one_core_spared() -> Iterator[None]:
+    """PyTorch on one core less: its threads wait for each other, and one that shares its core keeps all waiting."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, threads - 1))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _work_folder() -> WorkFolder:

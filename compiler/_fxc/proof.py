@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, fx
 
-from fxc.compiler.execute import fast_order, lockstep
+from fxc.compiler.execute import fast_order, lockstep, named
 from fxc.compiler.origin import label_of
 from fxc.compiler.program import Program
 from fxc.compiler.qdq import QUANTIZE_TENSOR
+from fxc.passes.quantize.float_run import FloatRun
 from fxc.passes.quantize.statistics import dense
 
 ROUNDING_DB = 90.0
@@ -86,7 +87,11 @@ class Checked:
 
 
 def check_graph(
-    float_program: Program, program: Program, names: Collection[str], inputs: tuple[Tensor, ...]
+    float_program: Program,
+    program: Program,
+    names: Collection[str],
+    inputs: tuple[Tensor, ...],
+    known: FloatRun | None = None,
 ) -> Checked:
     """Run both graphs once, in step.
 
@@ -94,6 +99,7 @@ def check_graph(
         program: the quantized graph; the float one itself for a float target, which then runs once.
         names: of the nodes whose SQNR is wanted.
         inputs: flat.
+        known: what the float program computed on them, if that was kept: it does not run again then.
     """
     if program.graph_module is float_program.graph_module:
         alone = program.run_flat(*inputs)
@@ -103,7 +109,12 @@ def check_graph(
     codes: dict[str, Tensor] = {}
     outputs: Sequence[Tensor] = ()
     graph_outputs: Sequence[Tensor] = ()
-    for name, a, b in lockstep(float_program, program, {*names, *golden}, fast_order(program, inputs)):
+    wanted, ordered = {*names, *golden}, fast_order(program, inputs)
+    if known is None:
+        pairs = lockstep(float_program, program, wanted, ordered)
+    else:
+        pairs = ((name, known.values.get(name), b) for name, b in named(program, wanted, ordered))
+    for name, a, b in pairs:
         if not name:
             outputs, graph_outputs = ([y.contiguous() for y in ys] for ys in (a, b))
         elif name in golden:

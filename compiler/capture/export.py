@@ -122,8 +122,8 @@ def _dynamic(model: nn.Module, example: Example) -> Exported | str:
 def _export(
     model: nn.Module, example: Example, shapes: ShapesCollection | None, *, strict: bool
 ) -> ExportedProgram:
-    # Of the Python code that the exporter generates for its graph, several times over, nothing is ever run.
-    with _use_lazy_graph_module(True):
+    # Of the Python code that the exporter generates for its graph, several times over, plain tracing runs nothing.
+    with _use_lazy_graph_module(not strict):
         return torch.export.export(
             model,
             example.args,

@@ -13,6 +13,7 @@ from fxc.compiler.origin import where
 from fxc.compiler.program import Program
 from fxc.passes.quantize.annotation import quantizers
 from fxc.passes.quantize.batches import batches, count_samples
+from fxc.passes.quantize.float_run import FloatRun
 from fxc.passes.quantize.observers import HISTOGRAM_OBSERVERS
 from fxc.passes.quantize.probe import Channels, Probed, channels_of, probed_axes
 from fxc.passes.quantize.statistics import Statistics, TensorStats, Want
@@ -80,14 +81,19 @@ class Calibration:
     def probe(self, flat: tuple[Tensor, ...]) -> Probed:
         """Feed one batch, and look at the channels of what the layers read."""
         assert self._probing is not None, "made without a program to probe"
-        found: dict[str, Channels] = {}
-        self._feed(flat, found)
-        return Probed(self._probing, found)
+        probed = Probed(self._probing, run=FloatRun.of(self._watchers[0].program, flat))
+        self.samples += count_samples(self._first, flat)
+        self._watchers[0].observe(flat, probed.channels, probed.run)
+        for watcher in self._watchers[1:]:
+            watcher.observe(flat, probed.channels)
+        return probed
 
     def over(self, data: Iterable[tuple[Tensor, ...]], progress: Progress | None = None) -> None:
         """Feed batches of flat inputs; ``progress`` is called with the number of samples done."""
         for flat in data:
-            self._feed(flat, None)
+            self.samples += count_samples(self._first, flat)
+            for watcher in self._watchers:
+                watcher.observe(flat)
             if progress is not None:
                 progress(self.samples, None)
 
@@ -103,11 +109,6 @@ class Calibration:
             _check_finite(watcher)
         found = {name: stats for watcher in self._watchers for name, stats in watcher.stats.items()}
         return Statistics(found, self.samples, source)
-
-    def _feed(self, flat: tuple[Tensor, ...], probed: dict[str, Channels] | None) -> None:
-        self.samples += count_samples(self._first, flat)
-        for watcher in self._watchers:
-            watcher.observe(flat, probed)
 
 
 def wants(program: Program) -> dict[str, Want]:
@@ -145,8 +146,10 @@ class _Watcher:
         self.program, self.wanted, self.axes = program, wanted, axes
         self.stats = {name: TensorStats() for name in wanted}
 
-    def observe(self, flat: tuple[Tensor, ...], probed: dict[str, Channels] | None) -> None:
-        """Run one batch, where there is anything to see."""
+    def observe(
+        self, flat: tuple[Tensor, ...], probed: dict[str, Channels] | None = None, run: FloatRun | None = None
+    ) -> None:
+        """Run one batch, where there is anything to see; channels and values are put into what is given for them."""
         if not self.wanted and probed is None:
             return
         for node, value in steps(self.program, fast_order(self.program, flat)):
@@ -155,6 +158,8 @@ class _Watcher:
                 self.stats[node.name].update(value, histogram=want.histogram, channels=want.channels)
             if probed is not None and axis is not None and value.dim():
                 probed[node.name] = channels_of(value, axis)
+            if run is not None:
+                run.see(node, value)
 
 
 def _check_finite(watcher: _Watcher) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, fx
 from fxc.compiler.execute import fast_order, steps
 from fxc.compiler.macs import CONVOLUTIONS, LINEAR
 from fxc.compiler.program import Program
+from fxc.passes.quantize.float_run import FloatRun
 
 _LAYERS = (*CONVOLUTIONS, *LINEAR)
 
@@ -33,10 +34,12 @@ class Probed:
     Attributes:
         program: that ran.
         channels: by node name, of what convolutions, linear layers and additions read.
+        run: what the layers computed, of the program with quantizers attached, if that one ran.
     """
 
     program: Program
     channels: dict[str, Channels] = field(default_factory=dict)
+    run: FloatRun | None = None
 
     @property
     def means(self) -> dict[str, Tensor]:
