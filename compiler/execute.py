@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -11,12 +11,18 @@ from torch import Tensor, fx
 from fxc.compiler.program import Program, attribute
 
 
-def steps(program: Program, inputs: tuple[Tensor, ...]) -> Iterator[tuple[fx.Node, Any]]:
+def steps(
+    program: Program, inputs: tuple[Tensor, ...], calls: Mapping[fx.Node, Callable[..., Any]] | None = None
+) -> Iterator[tuple[fx.Node, Any]]:
     """Run ``program`` on flat inputs, without gradients: every node with its value, the output node's tuple last.
 
     A value is dropped after the last node that reads it, unless the caller keeps it. Nothing runs ahead of the caller:
     two programs can be run in step. A fresh graph needs no code generated for it.
+
+    Args:
+        calls: what to call in the place of a node's operator, as :func:`fxc.compiler.prepack.prepacked` gives it.
     """
+    instead = calls or {}
     graph_module, waiting = program.graph_module, iter(inputs)
     dead = _last_reads(program.graph)
     values: dict[fx.Node, Any] = {}
@@ -32,7 +38,7 @@ def steps(program: Program, inputs: tuple[Tensor, ...]) -> Iterator[tuple[fx.Nod
             args, kwargs = fx.map_arg((node.args, node.kwargs), values.__getitem__)
             # Around the operator only: between two nodes the caller runs, with the mode of its own.
             with torch.no_grad():
-                value = node.target(*args, **kwargs)  # type: ignore[operator]
+                value = instead.get(node, node.target)(*args, **kwargs)  # type: ignore[operator]
             del args, kwargs
         values[node] = value
         for source in dead.get(node, ()):

@@ -16,9 +16,7 @@ from fxc.compiler.origin import label_of
 from fxc.compiler.passbase import LOSSY, Pass, PassResult, Promise
 from fxc.compiler.program import Program
 from fxc.compiler.qdq import DEQUANTIZE, DEQUANTIZE_CHANNEL, DEQUANTIZE_TENSOR
-from fxc.passes.quantize.annotation import quant_of
 from fxc.passes.quantize.probe import channel_axis
-from fxc.passes.quantize.statistics import Statistics, Want
 
 METHODS = ("none", "analytic", "empirical")
 
@@ -39,7 +37,7 @@ class BiasCorrection(Pass):
         reference: the float program that was quantized.
         samples: flat inputs (empirical).
         means: channel means of what layers read in the reference, by node name (analytic): those of
-            :func:`fxc.passes.quantize.probe.probe`, or :func:`means_of` statistics.
+            :func:`fxc.passes.quantize.probe.probe`.
     """
 
     name: ClassVar[str] = "bias_correction"
@@ -88,25 +86,6 @@ class BiasCorrection(Pass):
         if not self.samples:
             raise PassError("empirical bias correction needs samples", fix="BiasCorrection(samples=…)")
         return _empirical(program, set(layers), self.reference, self.samples)
-
-
-def means_of(statistics: Statistics) -> dict[str, Tensor]:
-    """Channel means that calibration recorded, float64 ``[C]`` by node name."""
-    return {
-        name: torch.from_numpy(stats.channels.mean)
-        for name, stats in statistics.tensors.items()
-        if stats.channels is not None
-    }
-
-
-def mean_wants(program: Program) -> dict[str, Want]:
-    """What calibration must record for ``analytic``: channel means of what quantized layers read (annotated program)."""
-    found = {}
-    for node in program.graph.nodes:
-        annotation = quant_of(node)
-        if annotation is not None and annotation.weight is not None and node.target in _LAYERS:
-            found[node.args[0].name] = Want(channels=channel_axis(node) % _rank(node.args[0]))
-    return found
 
 
 _LAYERS = (*CONVOLUTIONS, *LINEAR)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, fx
 
 from fxc.compiler.errors import CalibrationError
 from fxc.compiler.execute import fast_order, steps
 from fxc.compiler.origin import where
+from fxc.compiler.prepack import prepacked
 from fxc.compiler.program import Program
 from fxc.passes.quantize.annotation import quantizers
 from fxc.passes.quantize.batches import batches, count_samples
@@ -106,6 +107,7 @@ class Calibration:
         if self.samples == 0:
             raise CalibrationError("the calibration data is empty", fix="20 to 100 typical inputs are enough")
         for watcher in self._watchers:
+            watcher.calls = None  # the packed weights take as much memory as the model
             _check_finite(watcher)
         found = {name: stats for watcher in self._watchers for name, stats in watcher.stats.items()}
         return Statistics(found, self.samples, source)
@@ -145,6 +147,7 @@ class _Watcher:
     def __init__(self, program: Program, wanted: Mapping[str, Want], axes: Mapping[str, int]):
         self.program, self.wanted, self.axes = program, wanted, axes
         self.stats = {name: TensorStats() for name in wanted}
+        self.calls: Mapping[fx.Node, Callable[..., Any]] | None = None
 
     def observe(
         self, flat: tuple[Tensor, ...], probed: dict[str, Channels] | None = None, run: FloatRun | None = None
@@ -152,7 +155,9 @@ class _Watcher:
         """Run one batch, where there is anything to see; channels and values are put into what is given for them."""
         if not self.wanted and probed is None:
             return
-        for node, value in steps(self.program, fast_order(self.program, flat)):
+        if self.calls is None:
+            self.calls = prepacked(self.program, flat[0].shape[0] if flat and flat[0].dim() else 1)
+        for node, value in steps(self.program, fast_order(self.program, flat), self.calls):
             want, axis = self.wanted.get(node.name), self.axes.get(node.name)
             if want is not None:
                 self.stats[node.name].update(value, histogram=want.histogram, channels=want.channels)

@@ -85,7 +85,7 @@ class Equalize(Pass):
         found = []
         for node, numbers in tensors_between(lanes):
             seen = self.probed.channels.get(node.name) if self.probed is not None else None
-            if seen is not None and seen.low.size == numbers.size:
+            if seen is not None and seen.low.size == numbers.size and seen.finite:
                 found.append(Coded(node.name, numbers.ravel(), seen.low, seen.high, seen.square))
         return found
 

@@ -26,6 +26,11 @@ class Channels:
     mean: np.ndarray
     square: np.ndarray
 
+    @property
+    def finite(self) -> bool:
+        """Whether every channel was; of a network that overflows, calibration will say where."""
+        return bool(np.isfinite(self.square).all())
+
 
 @dataclass(frozen=True)
 class Probed:

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from fxc.compiler.errors import ArtifactError
@@ -35,7 +36,8 @@ def save(statistics: Statistics, path: Path, *, force: bool) -> Path:
     tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
     tensors |= {f"samples/{i}": x.detach().cpu().contiguous() for i, x in enumerate(statistics.samples)}
     with replacing_directory(path, force=force, removable=is_statistics) as folder:
-        save_file(tensors, folder / NUMBERS)
+        # Written here, the file has the rights that the user's umask gives; safetensors' own belongs to one user.
+        (folder / NUMBERS).write_bytes(to_bytes(tensors))
         facts = {
             "kind": KIND,
             "format": FORMAT,

@@ -14,7 +14,7 @@ from fxc.compiler.program import Program
 from fxc.compiler.qdq import DEQUANTIZE_CHANNEL
 from fxc.passes.pipelines import optimize
 from fxc.passes.quantize.annotate import Annotate
-from fxc.passes.quantize.bias_correction import BiasCorrection, mean_wants, means_of
+from fxc.passes.quantize.bias_correction import BiasCorrection
 from fxc.passes.quantize.calibrate import calibrate
 from fxc.passes.quantize.insert import InsertQDQ
 from fxc.passes.quantize.probe import probe
@@ -27,11 +27,11 @@ def images(n: int = 8) -> Tensor:
 
 
 def prepared(model: nn.Module, x: Tensor) -> tuple[Program, Program, dict[str, Tensor]]:
-    """The float program, the quantized one, and channel means that calibration recorded."""
+    """The float program, the quantized one, and the channel means of what the float one's layers read."""
     program = run_pipeline(capture(model.eval(), (x[:1],)), optimize())
     annotated = run_pipeline(program, (Annotate(SCHEME),))
-    statistics = calibrate(annotated, [x], wanted=mean_wants(annotated))
-    return program, run_pipeline(annotated, (InsertQDQ(statistics=statistics),)), means_of(statistics)
+    statistics = calibrate(annotated, [x])
+    return program, run_pipeline(annotated, (InsertQDQ(statistics=statistics),)), probe(program, (x,)).means
 
 
 def dequantized(program: Program, node: torch.fx.Node) -> Tensor:

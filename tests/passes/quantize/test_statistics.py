@@ -106,6 +106,7 @@ def test_a_round_trip_loses_nothing(tmp_path: Path) -> None:
     statistics.fingerprint, statistics.source = "ab", "twelve images of çà"
     statistics.preprocessing = {"mean": [0.5], "said": "by hand"}
     loaded = Statistics.load(statistics.save(tmp_path / "s"))
+    assert len({file.stat().st_mode for file in (tmp_path / "s").iterdir()}) == 1, "one set of rights"
     assert (loaded.images, loaded.source, loaded.fingerprint) == (20, "twelve images of çà", "ab")
     assert loaded.preprocessing == statistics.preprocessing
     assert all(torch.equal(a, b) for a, b in zip(loaded.samples, statistics.samples, strict=True))
