@@ -22,6 +22,9 @@ from fxc.passes.quantize.probe import Probed
 
 aten = torch.ops.aten
 
+_BLOCK = 1 << 22
+"""Values that are widened to float64 at a time."""
+
 
 @dataclass(frozen=True)
 class Equalize(Pass):
@@ -149,17 +152,13 @@ def _reader(lanes: LaneMap, site: Site, source: Coded) -> Reader:
     groups = _conv_groups(site.node)
     rows, inner = weight.shape[0], weight.shape[1]
     taps = weight[0, 0].numel()
-    magnitude, squares = weight.abs().reshape(rows, inner, -1), weight.square().reshape(rows, inner, -1)
     # A reduction over one element is a slow copy.
+    magnitude = weight.abs().reshape(rows, inner, -1)
     largest = magnitude.amax(-1) if taps > 1 else magnitude[..., 0]
+    squares = weight.square().reshape(rows, inner, -1)
     energy = squares.sum(-1) if taps > 1 else squares[..., 0]
-    energy = energy.reshape(groups, rows // groups, inner).double()
-    # A row's size is arbitrary (the layer behind divides by it), so each counts by what it computes.
-    made = (energy * torch.from_numpy(source.square).reshape(groups, 1, inner)).sum(-1, keepdim=True)
-    alive = made > 0
-    made = torch.where(alive, made, 1.0)
-    power = torch.where(alive, energy / made, 0.0).sum(1).reshape(-1)
-    largest = largest / made.reshape(rows, 1).sqrt().float()
+    power, made = _power(energy.reshape(groups, rows // groups, inner), torch.from_numpy(source.square))
+    largest = largest.div_(made.reshape(rows, 1).sqrt().float())
     read = lanes.union.find(site.read) if site.read is not None else source.lanes
     if groups > 1 and inner > 1:
         # A grouped layer's rows see their own group's channels only: laid out as one block per group, padded by zeros.
@@ -172,11 +171,35 @@ def _reader(lanes: LaneMap, site: Site, source: Coded) -> Reader:
     return Reader(
         read,
         largest.numpy() if mixes else np.zeros((1, 1)),
-        power.double().numpy(),
+        power.numpy(),
         source.square,
         taps,
         mixes,
     )
+
+
+def _power(energy: Tensor, square: Tensor) -> tuple[Tensor, Tensor]:
+    """Each input channel's share of what the rows compute, summed over rows, float64 ``[C]``.
+
+    A row's size is arbitrary (the layer behind divides by it), so each counts by what it computes, which is the second
+    result, float64 ``[groups, rows, 1]``, 1 for a row that computes nothing.
+
+    Args:
+        energy: ``[groups, rows, inner]`` sums of squared weights; in float64 it would be twice the layer, so that blocks
+            of rows are taken one after the other.
+        square: ``[C]`` mean squares of the channels.
+    """
+    groups, _, inner = energy.shape
+    scale = square.reshape(groups, 1, inner)
+    power, made = torch.zeros(groups, inner, dtype=torch.float64), []
+    for block in energy.split(max(1, _BLOCK // (groups * inner)), dim=1):
+        wide = block.double()
+        total = (wide * scale).sum(-1, keepdim=True)
+        alive = total > 0
+        total = torch.where(alive, total, 1.0)
+        power += torch.where(alive, wide.div_(total), 0.0).sum(1)
+        made.append(total)
+    return power.reshape(-1), torch.cat(made, dim=1)
 
 
 def _conv_groups(node: fx.Node) -> int:
