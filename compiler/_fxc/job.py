@@ -121,7 +121,7 @@ class Job:
         with self.stages("emit"), self._written():
             emitted = self.room.emit(quantized, self.target, folder)
         # A runtime compiles the file on one core, without the interpreter's lock: the check runs beside it.
-        with ThreadPoolExecutor(1, "fxc-run") as beside, one_core_spared():
+        with ThreadPoolExecutor(1, "fxc-run") as beside, _one_core_spared():
             running = beside.submit(self._run, folder / emitted.model, data.samples)
             with self.stages("check"):
                 heavy = {n.name for n in quantized.graph.nodes if macs(n) > 0}
@@ -217,7 +217,7 @@ class Job:
 
 
 @contextmanager
-def one_core_spared() -> Iterator[None]:
+def _one_core_spared() -> Iterator[None]:
     """PyTorch on one core less: its threads wait for each other, and one that shares its core keeps all waiting."""
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, threads - 1))
