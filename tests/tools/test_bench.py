@@ -123,6 +123,15 @@ def test_latency_names_the_worst_model() -> None:
     ]
 
 
+def test_latency_of_several_processes_is_one_list() -> None:
+    def part(*wall: float) -> dict[str, Any]:
+        return {"OpenVINO f32": {"fxc": {"wall": list(wall), "cpu": list(wall)}, "nncf": {"failed": "no"}}}
+
+    ours = latency.joined([part(1.0, 2.0), part(3.0)])["OpenVINO f32"]
+    assert ours == {"fxc": {"wall": [1.0, 2.0, 3.0], "cpu": [1.0, 2.0, 3.0]}, "nncf": {"failed": "no"}}
+    assert latency.joined([part(1.0), {"failed": "killed"}]) == {"failed": "killed"}
+
+
 def test_quality_is_judged_against_the_better_peer() -> None:
     def entry(db: float, runtime: str = "openvino", coverage: float = 1.0) -> dict[str, Any]:
         noise = [10 ** (-db / 10)] * 3
