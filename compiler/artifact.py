@@ -297,6 +297,7 @@ def build_artifact(
     io: Mapping[str, Mapping[str, Any]] | None = None,
     determinism: str = bundle.DETERMINISM,
     host: Host | None = None,
+    written: bool = False,
 ) -> Artifact:
     """Complete the bundle around the files that an emitter wrote into ``work``.
 
@@ -311,6 +312,7 @@ def build_artifact(
         io: for an input or output by name, what differs in the file: ``layout``, ``dtype``, ``scale``, ``zero_point``.
         determinism: what holds for two runs, where a vendor's writer is not deterministic.
         host: what is known of targets; fxc's own and those of installed extensions by default.
+        written: whether :func:`keep_program` has put ``program`` into ``work`` already.
 
     Raises:
         ArtifactError: no space, or a name that the emitter must not use.
@@ -321,10 +323,11 @@ def build_artifact(
     if clash := reserved & set(emitted.files):
         raise UsageError(f"the emitter wrote {sorted(clash)[0]}, which is the bundle's own")
     for name in set(regular_files(folder)) - set(emitted.files):
-        (folder / name).unlink()
+        if not (written and name.startswith(f"{bundle.PROGRAM}/")):
+            (folder / name).unlink()
     try:
-        (folder / bundle.PROGRAM).mkdir()
-        write_program(program, folder / bundle.PROGRAM)
+        if not written:
+            keep_program(program, folder)
         _write_golden(folder / bundle.GOLDEN, golden, program)
         write_json(folder / bundle.REPORT, dict(report))
         write_text(folder / bundle.REPORT_HTML, report_html)
@@ -344,6 +347,19 @@ def build_artifact(
         raise write_error(folder, error) from error
     # Read back, so that a fresh artifact and a loaded one cannot differ.
     return Artifact(folder, bundle.read_manifest(folder), host=host, work=work)
+
+
+def keep_program(program: Program, folder: Path) -> None:
+    """Write the quantized program into the temporary folder of a bundle.
+
+    Raises:
+        ArtifactError: no space.
+    """
+    try:
+        (folder / bundle.PROGRAM).mkdir()
+        write_program(program, folder / bundle.PROGRAM)
+    except (OSError, SafetensorError) as error:
+        raise write_error(folder, error) from error
 
 
 def _write_golden(folder: Path, golden: Golden, program: Program) -> None:

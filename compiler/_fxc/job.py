@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from fxc.catalogue import Room, resolve
-from fxc.compiler.artifact import Artifact, Golden, build_artifact
+from fxc.compiler.artifact import Artifact, Golden, build_artifact, keep_program
 from fxc.compiler.backend import Emitted, Kernel
 from fxc.compiler.errors import ArtifactError
 from fxc.compiler.files import write_error
@@ -128,6 +128,7 @@ class Job:
                 checked = check_graph(self.program, quantized, heavy, data.samples, self._known(data))
             self.watch.end(quantized)
             with self.stages("run"), self._written():
+                keep_program(quantized, folder)
                 execution = running.result()
         proofs = compare_outputs(quantized, checked, execution.outputs)
         used = statistics if self.annotated is not None else None
@@ -193,6 +194,7 @@ class Job:
             preprocessing=self.request.preprocessing,
             timings=self._timings(),
             host=self.request.catalogue,
+            written=True,
         )
 
     def _timings(self) -> dict[str, Any]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from torch import Tensor, fx
+from torch import Tensor
 
 from fxc.compiler.errors import CalibrationError
 from fxc.compiler.execute import fast_order, steps
+from fxc.compiler.macs import macs
 from fxc.compiler.origin import where
-from fxc.compiler.prepack import prepacked
+from fxc.compiler.prepack import Packed
 from fxc.compiler.program import Program
 from fxc.passes.quantize.annotation import quantizers
 from fxc.passes.quantize.batches import batches, count_samples
@@ -107,7 +108,7 @@ class Calibration:
         if self.samples == 0:
             raise CalibrationError("the calibration data is empty", fix="20 to 100 typical inputs are enough")
         for watcher in self._watchers:
-            watcher.calls = None  # the packed weights take as much memory as the model
+            watcher.packed = None  # the packed weights take as much memory as the model
             _check_finite(watcher)
         found = {name: stats for watcher in self._watchers for name, stats in watcher.stats.items()}
         return Statistics(found, self.samples, source)
@@ -147,7 +148,7 @@ class _Watcher:
     def __init__(self, program: Program, wanted: Mapping[str, Want], axes: Mapping[str, int]):
         self.program, self.wanted, self.axes = program, wanted, axes
         self.stats = {name: TensorStats() for name in wanted}
-        self.calls: Mapping[fx.Node, Callable[..., Any]] | None = None
+        self.packed: Packed | None = None
 
     def observe(
         self, flat: tuple[Tensor, ...], probed: dict[str, Channels] | None = None, run: FloatRun | None = None
@@ -155,9 +156,10 @@ class _Watcher:
         """Run one batch, where there is anything to see; channels and values are put into what is given for them."""
         if not self.wanted and probed is None:
             return
-        if self.calls is None:
-            self.calls = prepacked(self.program, flat[0].shape[0] if flat and flat[0].dim() else 1)
-        for node, value in steps(self.program, fast_order(self.program, flat), self.calls):
+        if self.packed is None:
+            self.packed = Packed(self.program, flat[0].shape[0] if flat and flat[0].dim() else 1)
+        calls = self.packed.calls(self._seen(probed is not None, run is not None))
+        for node, value in steps(self.program, fast_order(self.program, flat), calls):
             want, axis = self.wanted.get(node.name), self.axes.get(node.name)
             if want is not None:
                 self.stats[node.name].update(value, histogram=want.histogram, channels=want.channels)
@@ -165,6 +167,13 @@ class _Watcher:
                 probed[node.name] = channels_of(value, axis)
             if run is not None:
                 run.see(node, value)
+
+    def _seen(self, probed: bool, kept: bool) -> set[str]:
+        """Names of the nodes whose values :meth:`observe` looks at."""
+        seen = {*self.wanted, *(self.axes if probed else ())}
+        if kept:
+            seen.update(node.name for node in self.program.graph.nodes if macs(node) > 0)
+        return seen
 
 
 def _check_finite(watcher: _Watcher) -> None:

@@ -15,6 +15,8 @@ from fxc.compiler.program import Program
 from fxc.passes.quantize.float_run import FloatRun
 
 _LAYERS = (*CONVOLUTIONS, *LINEAR)
+_BLOCK = 1 << 20
+"""Values that are squared at a time."""
 
 
 @dataclass(frozen=True)
@@ -98,5 +100,18 @@ def channels_of(x: Tensor, axis: int) -> Channels:
     if not others:
         values = (x, x, x, x.square())
     else:
-        values = (x.amin(others), x.amax(others), x.mean(others), x.square().mean(others))
+        values = (x.amin(others), x.amax(others), x.mean(others), _mean_square(x, axis, others))
     return Channels(*(v.double().numpy() for v in values))
+
+
+def _mean_square(x: Tensor, axis: int, others: list[int]) -> Tensor:
+    rows = x.movedim(axis, -1)
+    if not rows.is_contiguous() or rows.dtype is not torch.float32:
+        return x.square().mean(others)
+    # Fresh memory for all squares at once would take several times as long as they do.
+    rows = rows.reshape(-1, rows.shape[-1])
+    blocks = rows.split(max(1, _BLOCK // max(1, rows.shape[1])))
+    squares, total = torch.empty_like(blocks[0]), torch.zeros(rows.shape[1], dtype=torch.float64)
+    for block in blocks:
+        total += torch.mul(block, block, out=squares[: len(block)]).sum(0)
+    return total / rows.shape[0]
