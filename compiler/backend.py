@@ -47,6 +47,7 @@ class Emitted:
         tools: versions of the packages that took part.
         tensors: label of a program node to the name of its tensor in the file, for layer-by-layer checks.
         notes: sentences for the report.
+        variants: further model files with the same inputs and outputs, for other versions of the toolchain: each is run too.
     """
 
     model: str
@@ -56,6 +57,7 @@ class Emitted:
     tools: Mapping[str, str] = field(default_factory=dict)
     tensors: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    variants: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

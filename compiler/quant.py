@@ -81,6 +81,8 @@ class OpRule:
         kind: when the operator runs on integers. ``"mac"``: always. ``"join"``: when every data operand comes from an
             integer producer (a residual add between convolutions, not one between float normalisations).
             ``"follow"``: when its input is integer and no other reader needs that input in float.
+            ``"carry"``: always, whatever its input is: it moves values, the toolchain moves quantizers across it, and none
+            is put around it.
         inputs: spec of the data inputs; of a product of two tensors (``"mac"`` without ``weight``) also where a producer
             would give them another.
         inputs_after: producer's operator name to the spec used instead of ``inputs``.
@@ -89,13 +91,15 @@ class OpRule:
         bias: ``"int32"`` behind a dequantize with scale ``s_x * s_w``, or ``"float"``.
         output: spec that the output (after fused activations) always gets; ``None``: where a reader wants it.
         share: input and output carry one scale (max-pool, reshape, concat).
+        absorbs: of a ``"join"``, operators whose kernels add the other operand before they requantize: the result of one
+            of them that nobody else reads is not coded.
         fuses: activation operators that may sit between this operator and its output's quantizer.
         yields: the output counts as integer for the joins and followers that read it.
         min_rank, max_rank: ranks of the first input that this rule holds for.
     """
 
     ops: tuple[str, ...]
-    kind: Literal["mac", "join", "follow"] = "mac"
+    kind: Literal["mac", "join", "follow", "carry"] = "mac"
     inputs: QuantSpec | None = None
     inputs_after: dict[str, QuantSpec] = field(default_factory=dict)
     float_after: dict[str, str] = field(default_factory=dict)
@@ -103,6 +107,7 @@ class OpRule:
     bias: Literal["int32", "float"] = "float"
     output: QuantSpec | None = None
     share: bool = False
+    absorbs: tuple[str, ...] = ()
     fuses: tuple[str, ...] = ()
     yields: bool = True
     min_rank: int = 0
@@ -129,6 +134,11 @@ class QuantScheme:
     keep_float: dict[str, str] = field(default_factory=dict)
     share_ratio: float = 4.0
     mix_signs: bool = True
+
+    @property
+    def bias(self) -> str:
+        """What a layer that gets a bias is given: ``"int32"`` where any layer has such a one, else ``"float"``."""
+        return "int32" if any(r.bias == "int32" for r in self.rules) else "float"
 
     def text(self) -> str:
         """The name, for a pass's text form."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
@@ -38,6 +38,7 @@ def emit(
     batch: int | None = None,
     table: Mapping[Any, Lowering] = TABLE,
     external_bytes: int = EXTERNAL_BYTES,
+    rewrite: Callable[[gs.Graph], tuple[str, ...] | None] | None = None,
 ) -> Emitted:
     """Write ``program`` to ``path`` and check the file with the ONNX checker and strict shape inference.
 
@@ -49,6 +50,7 @@ def emit(
         batch: the size of a dynamic batch dimension in the file; ``None`` leaves it dynamic.
         table: lowering table, for callers that extend it.
         external_bytes: weights of more bytes than this go to ``<path>.data``.
+        rewrite: changes the graph in place before it is written; what it returns are notes.
 
     Raises:
         LegalityError: an operator that has no lowering, with its layer and source line; or the lowering of an
@@ -60,6 +62,7 @@ def emit(
             f"ONNX opset {opset} is not supported", fix=f"one of {', '.join(map(str, IR_VERSIONS))}"
         )
     graph, tensors = build(program, opset=opset, batch=batch, table=table)
+    notes = (rewrite(graph) if rewrite is not None else None) or ()
     model = gs.export_onnx(graph, do_type_check=False, ir_version=IR_VERSIONS[opset])
     # Set afterwards: graph-surgeon puts the graph's own (empty) producer over what it is given.
     model.producer_name, model.producer_version = "fxc", version("fxc")
@@ -77,6 +80,7 @@ def emit(
         outputs=tuple(t.name for t in graph.outputs),
         tools={"onnx": onnx.__version__, "onnx-graphsurgeon": gs.__version__},
         tensors=tensors,
+        notes=notes,
     )
 
 

@@ -23,11 +23,16 @@ TARGETS = {
     "cpu-bf16": "fxc.backends.openvino.target:CPU_BF16",
     "ort-int8": "fxc.backends.ort.target:ORT_INT8",
     "ort-fp32": "fxc.backends.ort.target:ORT_FP32",
+    "jetson-int8": "fxc.backends.tensorrt.target:JETSON_INT8",
+    "jetson-fp16": "fxc.backends.tensorrt.target:JETSON_FP16",
+    "tensorrt-int8": "fxc.backends.tensorrt.target:TENSORRT_INT8",
+    "tensorrt-fp16": "fxc.backends.tensorrt.target:TENSORRT_FP16",
 }
 
 ROOMS = {
     "openvino": "fxc.backends.openvino",
     "ort": "fxc.backends.ort",
+    "tensorrt": "fxc.backends.tensorrt",
 }
 
 PASSES = {

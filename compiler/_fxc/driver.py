@@ -12,7 +12,7 @@ from fxc.compiler.artifact import Artifact
 from fxc.compiler.backend import Violation
 from fxc.compiler.passbase import Pass
 from fxc.compiler.pipeline import run_pipeline
-from fxc.compiler.program import Program
+from fxc.compiler.program import Note, Program
 from fxc.compiler.serialize_values import encode_tree
 from fxc.compiler.target import Target
 from fxc.data import Data, gather, recorded
@@ -49,8 +49,7 @@ def _compiled(
     watch = Watch(verify=request.verify, dump=request.dump)
     start = begin(model, request, stages, watch)
     with stages("legalize"):
-        for target in targets:
-            refuse(_illegal(start.program, replace(request, target=target)), target)
+        slower = {target.name: _slower(start.program, replace(request, target=target)) for target in targets}
     # Data is touched when no target can refuse the model any more.
     with stages("synthesize"):
         data = _data(start, request, quantized=any(target.quantized for target in targets))
@@ -62,6 +61,7 @@ def _compiled(
             if target.quantized and run is None:
                 start, run = tuned(start, data, request, _calibration(request, targets), stages, watch)
             job = _job(start, replace(request, target=target), stages, watch, alone=len(targets) == 1)
+            job.program = job.program.note(*slower[target.name])
             failed.callback(job.work.cleanup)
             jobs[target.name] = job
         artifacts = _finished(start, data, request, [jobs[target.name] for target in targets], run, stages)
@@ -204,6 +204,17 @@ def _optimized(program: Program, request: Request, stages: Stages) -> Program:
 def _illegal(program: Program, request: Request) -> list[Violation]:
     room = request.catalogue.room(request.target)
     return room.check(run_pipeline(program, room.pipeline(request.target)), request.target)
+
+
+def _slower(program: Program, request: Request) -> list[Note]:
+    """What the target takes, but not gladly.
+
+    Raises:
+        LegalityError: what it does not take.
+    """
+    found = _illegal(program, request)
+    refuse(found, request.target)
+    return [Note("info", f"{v.rule}; {v.fix}", v.layer, request.target.name) for v in found]
 
 
 def violations(model: Any, request: Request, stages: Stages) -> list[Violation]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fxc.catalogue import Room, resolve
 from fxc.compiler.artifact import Artifact, Golden, build_artifact, keep_program
-from fxc.compiler.backend import Emitted, Kernel
+from fxc.compiler.backend import Emitted, Kernel, Runner
 from fxc.compiler.errors import ArtifactError
 from fxc.compiler.files import write_error
 from fxc.compiler.macs import macs
@@ -40,12 +40,13 @@ from fxc.watch import Watch
 
 @dataclass(frozen=True)
 class Execution:
-    """The emitted file, read back and run on the proof samples."""
+    """The emitted file, read back and run on the proof samples, and the outputs of its variants by file."""
 
     outputs: tuple[Tensor, ...]
     kernels: list[Kernel]
     runtime: str
     file_bytes: int
+    variants: Mapping[str, tuple[Tensor, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ class Job:
             emitted = self.room.emit(quantized, self.target, folder)
         # A runtime compiles the file on one core, without the interpreter's lock: the check runs beside it.
         with ThreadPoolExecutor(1, "fxc-run") as beside, _one_core_spared():
-            running = beside.submit(self._run, folder / emitted.model, data.samples)
+            running = beside.submit(self._run, folder, emitted, data.samples)
             with self.stages("check"):
                 heavy = {n.name for n in quantized.graph.nodes if macs(n) > 0}
                 checked = check_graph(self.program, quantized, heavy, data.samples, self._known(data))
@@ -130,7 +131,8 @@ class Job:
             with self.stages("run"), self._written():
                 keep_program(quantized, folder)
                 execution = running.result()
-        proofs = compare_outputs(quantized, checked, execution.outputs)
+        files = {"": execution.outputs, **execution.variants}
+        proofs = [p for file, y in files.items() for p in compare_outputs(quantized, checked, y, file)]
         used = statistics if self.annotated is not None else None
         with self.stages("bundle"), self._written():
             return self._bundle(
@@ -163,15 +165,22 @@ class Job:
                 steps.insert(0, SelectObserver(data.tuning, statistics))
             method = self.request.config.bias_correction or "analytic"
             if method != "none":
-                steps.append(BiasCorrection(method, self.program, data.tuning, self.probed.means))
+                steps.append(
+                    BiasCorrection(method, scheme.bias, self.program, data.tuning, self.probed.means)
+                )
             return self.watch.run(annotated, steps)
 
-    def _run(self, model: Path, samples: tuple[Tensor, ...]) -> Execution:
+    def _run(self, folder: Path, emitted: Emitted, samples: tuple[Tensor, ...]) -> Execution:
+        model = folder / emitted.model
+        runner, outputs = self._outputs(model, samples)
+        variants = {name: self._outputs(folder / name, samples)[1] for name in emitted.variants}
+        return Execution(outputs, runner.kernels(), runner.describe, model.stat().st_size, variants)
+
+    def _outputs(self, model: Path, samples: tuple[Tensor, ...]) -> tuple[Runner, tuple[Tensor, ...]]:
         runner = self.room.load(model, self.target, precision=self.target.options.get("proof_precision"))
         outputs = runner([x.detach().cpu().numpy() for x in samples])
         # Writable copies: a runtime may hand out views of its own buffers.
-        tensors = tuple(torch.from_numpy(y.copy()) for y in outputs)
-        return Execution(tensors, runner.kernels(), runner.describe, model.stat().st_size)
+        return runner, tuple(torch.from_numpy(y.copy()) for y in outputs)
 
     def _bundle(self, done: Finished) -> Artifact:
         report = build_report(done)

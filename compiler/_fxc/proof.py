@@ -44,11 +44,13 @@ class OutputProof:
         name: of the output.
         graph_db: SQNR of the quantized graph, run in PyTorch.
         file_db: SQNR of the emitted file, read back from disk and run on this host.
+        file: its name, if it is not the bundle's main one.
     """
 
     name: str
     graph_db: float | None
     file_db: float | None
+    file: str = ""
 
     @property
     def lost_db(self) -> float:
@@ -61,12 +63,14 @@ class OutputProof:
         return min(self.graph_db, ROUNDING_DB) - min(self.file_db, ROUNDING_DB)
 
 
-def compare_outputs(program: Program, checked: Checked, file: tuple[Tensor, ...]) -> list[OutputProof]:
-    """One :class:`OutputProof` per output that is a float tensor."""
+def compare_outputs(
+    program: Program, checked: Checked, outputs: tuple[Tensor, ...], file: str = ""
+) -> list[OutputProof]:
+    """One :class:`OutputProof` per output that is a float tensor, of what ``file`` computed."""
     rows = []
-    for spec, a, b, c in zip(program.outputs, checked.float_outputs, checked.graph_outputs, file):
+    for spec, a, b, c in zip(program.outputs, checked.float_outputs, checked.graph_outputs, outputs):
         if a.is_floating_point():
-            rows.append(OutputProof(spec.name, sqnr_db(a, b), sqnr_db(a, c)))
+            rows.append(OutputProof(spec.name, sqnr_db(a, b), sqnr_db(a, c), file))
     return rows
 
 

@@ -154,6 +154,7 @@ def _accuracy(done: Finished) -> dict[str, Any]:
         "outputs": [
             {
                 "name": p.name,
+                **({"file": p.file} if p.file else {}),
                 "graph_db": _round(p.graph_db),
                 "file_db": _round(p.file_db),
                 "lost_db": None
@@ -182,7 +183,7 @@ def _warnings(done: Finished) -> list[dict[str, Any]]:
 def _loss(proof: OutputProof, precision: str) -> str | None:
     least = _LOW_PRECISION_DB.get(precision)
     if least is None and proof.lost_db > _WARN_DB:
-        return f"the file's output {proof.name} is {proof.lost_db:.1f} dB further from float than the graph it was made from"
+        return f"{proof.file or 'the file'}'s output {proof.name} is {proof.lost_db:.1f} dB further from float than the graph it was made from"
     if least is not None and proof.file_db is not None and proof.file_db < least:
         return f"output {proof.name} is only {proof.file_db:.1f} dB from float, {precision} usually keeps {least:.0f}"
     return None

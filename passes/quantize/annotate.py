@@ -85,10 +85,12 @@ class _Walk:
     def __init__(self, editor: Editor, scheme: QuantScheme, config: QuantConfig):
         self.editor, self.scheme = editor, scheme
         self.nodes = [n for n in editor.graph.nodes if n.op == "call_function"]
+        self.place = {n: i for i, n in enumerate(self.nodes)}
         self.layer: dict[fx.Node, LayerConfig] = {n: config.for_layer(layer_names(n)) for n in self.nodes}
         self.rule: dict[fx.Node, OpRule] = {}
         self.natural: dict[fx.Node, QuantSpec] = {}
         self.fused: set[fx.Node] = set()
+        self.carries: set[fx.Node] = set()
         self.active: set[fx.Node] = set()
         self.output: dict[fx.Node, Quantizer] = {}
         self.edge: dict[tuple[fx.Node, QuantSpec], Quantizer] = {}
@@ -109,6 +111,9 @@ class _Walk:
         if rule is None or unfit is not None:
             self._say_float(node, kept or unfit or "the target has no rule for it")
             return
+        if rule.kind == "carry":
+            self._carry(node)
+            return
         end = self._chain_end(node, rule)
         if rule.yields:
             # Also of a layer that the user keeps in float: its neighbours are quantized as if it were not.
@@ -117,6 +122,12 @@ class _Walk:
             self._say_float(node, kept)
             return
         self.rule[node] = rule
+
+    def _carry(self, node: fx.Node) -> None:
+        source = node.all_input_nodes[0]
+        if source in self.natural:
+            self.carries.add(node)
+            self.natural[node] = self.natural[source]
 
     def _unfit(self, node: fx.Node, rule: OpRule | None) -> str | None:
         """Why the target computes ``node`` in float, whatever the user wishes."""
@@ -179,6 +190,8 @@ class _Walk:
         for node in reversed(self.nodes):
             rule = self.rule.get(node)
             if rule is None:
+                if node in self.carries and node in wanted:
+                    wanted.add(node.all_input_nodes[0])
                 continue
             end = self._chain_end(node, rule)
             if rule.kind == "mac" or rule.output is not None or end in wanted:
@@ -191,7 +204,16 @@ class _Walk:
     def _data_inputs(self, node: fx.Node, rule: OpRule) -> list[fx.Node]:
         if rule.weight is not None:
             return [node.all_input_nodes[0]]
-        return [source for source in node.all_input_nodes if _is_float(source)]
+        absorbed = self._absorbed(node, rule)
+        return [source for source in node.all_input_nodes if _is_float(source) and source is not absorbed]
+
+    def _absorbed(self, node: fx.Node, rule: OpRule) -> fx.Node | None:
+        """The operand of a join whose kernel does the join: of several the one that is computed last."""
+        operands = [
+            n for n in node.all_input_nodes
+            if op_name(n) in rule.absorbs and n in self.rule and list(n.users) == [node]
+        ]  # fmt: skip
+        return max(operands, key=self.place.__getitem__, default=None)
 
     # -- third walk ---------------------------------------------------------------------------------------------
 

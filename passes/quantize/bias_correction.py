@@ -34,6 +34,7 @@ class BiasCorrection(Pass):
 
     Options:
         method: ``analytic`` or ``empirical``.
+        new_bias: what a layer without a bias gets, ``int32`` codes or ``float``.
         reference: the float program that was quantized.
         samples: flat inputs (empirical).
         means: channel means of what layers read in the reference, by node name (analytic): those of
@@ -45,6 +46,7 @@ class BiasCorrection(Pass):
     requires: ClassVar[frozenset[str]] = frozenset({"quantized"})
     ensures: ClassVar[frozenset[str]] = frozenset({"biases_corrected"})
     method: str = "empirical"
+    new_bias: str = "int32"
     reference: Program | None = field(default=None, compare=False)
     samples: tuple[Tensor, ...] = field(default=(), compare=False)
     means: Mapping[str, Tensor] = field(default_factory=dict, compare=False)
@@ -67,7 +69,7 @@ class BiasCorrection(Pass):
         for name, shift in shifts.items():
             moved += float(shift.square().sum())
             total += float(_bias_value(editor, layers[name]).square().sum())
-            _add(editor, layers[name], shift)
+            _add(editor, layers[name], shift, coded=self.new_bias == "int32")
         if not shifts:
             return PassResult(program, modified=False, notes=tuple(editor.notes))
         share = (moved / total) ** 0.5 if total else 0.0
@@ -219,20 +221,25 @@ def _bias_value(editor: Editor, node: fx.Node) -> Tensor:
     return _dequantized(editor, bias)
 
 
-def _add(editor: Editor, node: fx.Node, shift: Tensor) -> None:
-    """Bias plus ``shift``; an int32 bias keeps its scale."""
+def _add(editor: Editor, node: fx.Node, shift: Tensor, *, coded: bool) -> None:
+    """Bias plus ``shift``; an int32 bias keeps its scale, a new one is ``coded`` or float."""
     bias = node.args[2]
-    if bias is None:
+    if bias is None and coded:
         _create(editor, node, shift)
+    elif bias is None:
+        _set_float(editor, node, shift)
     elif bias.target in DEQUANTIZE:  # type: ignore[union-attr]
         codes, scale = bias.args[:2]  # type: ignore[union-attr]
         step = editor.tensor(scale).double()  # type: ignore[arg-type]
         value = editor.tensor(codes).double() + (shift / step).round()  # type: ignore[arg-type]
         editor.set_tensor(codes, value.clamp(-(2**31), 2**31 - 1).to(torch.int32))  # type: ignore[arg-type]
     else:
-        value = editor.tensor(bias).detach().double() + shift  # type: ignore[arg-type]
-        with editor.before(node):
-            node.update_arg(2, editor.constant(value.float(), f"{label_of(node)}.bias", origins=(node,)))
+        _set_float(editor, node, editor.tensor(bias).detach().double() + shift)  # type: ignore[arg-type]
+
+
+def _set_float(editor: Editor, node: fx.Node, value: Tensor) -> None:
+    with editor.before(node):
+        node.update_arg(2, editor.constant(value.float(), f"{label_of(node)}.bias", origins=(node,)))
 
 
 def _create(editor: Editor, node: fx.Node, shift: Tensor) -> None:

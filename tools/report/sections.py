@@ -20,7 +20,7 @@ def accuracy(report: Report) -> Markup:
     found = report["accuracy"]
     rows = [
         [
-            tag("code", row["name"]),
+            join(tag("code", row["name"]), f" of {row['file']}" if row.get("file") else None),
             decibel(row.get("graph_db")),
             decibel(row.get("file_db")),
             f"{row.get('lost_db') or 0.0:+.2f} dB",

@@ -1,0 +1,21 @@
+"""What TensorRT cannot take of a program, and where its int8 does not pay."""
+
+from __future__ import annotations
+
+from fxc.backends.onnx.legal import violations
+from fxc.backends.onnx.table import extended
+from fxc.backends.tensorrt.advice import advice
+from fxc.compiler.backend import Violation
+from fxc.compiler.extension import EMPTY, Functions
+from fxc.compiler.program import Program
+from fxc.compiler.target import Target
+
+
+def check(program: Program, target: Target, *, lowerings: Functions = EMPTY) -> list[Violation]:
+    """Every operator without an ONNX form at the target's opset, every tensor outside its limits, and where int8 does not pay.
+
+    Args:
+        lowerings: of extensions, beside those of ``backends/onnx``.
+    """
+    found = violations(program, opset=target.opset, limits=target.limits, table=extended(lowerings))
+    return [*found, *advice(program, target)]

@@ -1,0 +1,115 @@
+"""NVIDIA GPUs, Jetson's first, by TensorRT: explicit quantization as data.
+
+Rules: TensorRT developer guide, "Working with quantized types", explicit quantization and placement recommendations.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from fxc.compiler.quant import I8, I8_WEIGHT, OpRule, QuantScheme
+from fxc.compiler.target import Target
+
+_CONVOLUTIONS = ("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
+_ACTIVATIONS = (
+    "relu",
+    "hardtanh",
+    "clamp",
+    "leaky_relu",
+    "elu",
+    "gelu",
+    "hardsigmoid",
+    "hardswish",
+    "mish",
+    "sigmoid",
+    "silu",
+    "tanh",
+)
+_MOVES = (
+    "reshape",
+    "permute",
+    "squeeze",
+    "unsqueeze",
+    "select",
+    "slice",
+    "max_pool2d",
+    "pixel_shuffle",
+    "upsample_nearest2d",
+    "channel_shuffle",
+)
+_ATTENTION = (
+    "TensorRT runs attention as one fp16 kernel; its products would be requantized around the softmax"
+)
+_NORM = "normalization is computed in float; its output is requantized by the layer that reads it"
+
+SCHEME = QuantScheme(
+    name="tensorrt-i8",
+    rules=(
+        # A quantizer on every input of what multiplies, none on its output unless a reader wants one, and none between a
+        # convolution and its activation.
+        OpRule(_CONVOLUTIONS, "mac", inputs=I8, weight=I8_WEIGHT, bias="float", fuses=_ACTIVATIONS),
+        OpRule(("linear",), "mac", inputs=I8, weight=I8_WEIGHT, bias="float", fuses=_ACTIVATIONS, max_rank=2),
+        # A transformer's residual sum stays float: quantized it loses 15 dB.
+        OpRule(
+            ("linear",),
+            "mac",
+            inputs=I8,
+            weight=I8_WEIGHT,
+            bias="float",
+            fuses=_ACTIVATIONS,
+            yields=False,
+            min_rank=3,
+        ),
+        # A convolution's kernel adds the other branch before it requantizes, so its own result is never coded.
+        OpRule(("add",), "join", inputs=I8, absorbs=(*_CONVOLUTIONS, "linear"), fuses=("relu",)),
+        OpRule(("cat",), "join", inputs=I8, share=True),
+        OpRule(("adaptive_avg_pool2d", "avg_pool2d"), "follow", inputs=I8),
+        # Quantizers move across these by themselves.
+        OpRule(_MOVES, "carry"),
+    ),
+    keep_float={
+        "mul": "TensorRT computes an elementwise product in fp16 beside what it fuses with; the reader requantizes",
+        "layer_norm": _NORM,
+        "group_norm": _NORM,
+        "softmax": "softmax is computed in float",
+        "matmul": _ATTENTION,
+        "bmm": _ATTENTION,
+        "scaled_dot_product_attention": _ATTENTION,
+        "upsample_bilinear2d": "TensorRT interpolates in float",
+    },
+)
+"""Explicit quantization: symmetric int8, weights per channel, biases in float."""
+
+_JETSON = "NVIDIA Jetson"
+_GPU = "NVIDIA GPU"
+
+JETSON_INT8 = Target(
+    name="jetson-int8",
+    device=_JETSON,
+    precision="int8",
+    backend="tensorrt",
+    format="ONNX Q/DQ for TensorRT",
+    toolchain="tensorrt",
+    extra="cpu",
+    scheme=SCHEME,
+    opset=17,
+    options={"typed_opset": "19"},
+    host="simulated",
+    channel_multiple=32,
+    notes="int8, fp16 for the rest; the engine is built on the device",
+)
+
+JETSON_FP16 = replace(
+    JETSON_INT8,
+    name="jetson-fp16",
+    precision="fp16",
+    format="ONNX for TensorRT",
+    scheme=None,
+    channel_multiple=8,
+    notes="fp16; the engine is built on the device",
+)
+
+TENSORRT_INT8 = replace(JETSON_INT8, name="tensorrt-int8", device=_GPU)
+TENSORRT_FP16 = replace(JETSON_FP16, name="tensorrt-fp16", device=_GPU)
+
+TARGETS = (JETSON_INT8, JETSON_FP16, TENSORRT_INT8, TENSORRT_FP16)

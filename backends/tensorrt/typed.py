@@ -1,0 +1,158 @@
+"""The graph for TensorRT 11, which computes in the types that the file names: float16 beside int8, reductions in float32.
+
+Source: TensorRT migration guide 10.x to 11.x (strongly typed networks); ONNX operators of opset 19, the first in which a
+quantizer takes float16.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+
+FLOAT32 = frozenset(
+    {
+        "CumSum", "Exp", "GroupNormalization", "InstanceNormalization", "LayerNormalization", "Log", "LogSoftmax",
+        "LpNormalization", "MeanVarianceNormalization", "Pow", "Range", "ReduceL1", "ReduceL2", "ReduceLogSumExp",
+        "ReduceMean", "ReduceProd", "ReduceSum", "ReduceSumSquare", "Reciprocal", "Softmax", "Sqrt",
+    }
+)  # fmt: skip
+"""Operators that sum many values, or whose values leave float16's range first."""
+
+_ALWAYS: Mapping[str, frozenset[int]] = MappingProxyType({"Resize": frozenset({1, 2})})
+"""Inputs that ONNX declares as float32 whatever the data is."""
+
+_LARGEST = float(np.finfo(np.float16).max)
+_SMALL = 1 << 16
+_ROUNDING = 2.0**-8
+"""Relative: half a code of the largest that a scale makes."""
+
+
+def to_half(graph: gs.Graph) -> tuple[str, ...]:
+    """Rewrite a float32 graph in place: float16 between its inputs and outputs, which stay float32.
+
+    Returns:
+        Sentences about scales that float16 holds badly.
+    """
+    graph.toposort()
+    _name_types(graph)
+    half = _Half()
+    notes: list[str] = []
+    for node in list(graph.nodes):
+        if node.op in ("QuantizeLinear", "DequantizeLinear"):
+            notes.extend(_scale_notes(node))
+        half.inputs(node)
+        half.outputs(node)
+    half.results(graph)
+    graph.nodes.extend(half.casts)
+    graph.cleanup().toposort()
+    return tuple(notes)
+
+
+def _name_types(graph: gs.Graph) -> None:
+    """Fill in the types of tensors inside an operator that became several nodes."""
+    model = gs.export_onnx(graph, do_type_check=False)
+    kept = [weight for weight in model.graph.initializer if weight.ByteSize() <= _SMALL]
+    # Of the others the type is enough, and a message has its limits.
+    for weight in model.graph.initializer:
+        if weight.ByteSize() > _SMALL:
+            model.graph.input.append(
+                onnx.helper.make_tensor_value_info(weight.name, weight.data_type, weight.dims)
+            )
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
+    inferred = onnx.shape_inference.infer_shapes(model).graph
+    types = {value.name: value.type.tensor_type.elem_type for value in inferred.value_info}
+    for tensor in graph.tensors().values():
+        if tensor.dtype is None:
+            tensor.dtype = onnx.helper.tensor_dtype_to_np_dtype(types[tensor.name])
+
+
+class _Half:
+    """Types so far: a tensor that is float32 in the old graph is float16 in the new one, casts made where it is read otherwise."""
+
+    def __init__(self) -> None:
+        self.casts: list[gs.Node] = []
+        self._of: dict[tuple[int, str], gs.Tensor] = {}
+
+    def inputs(self, node: gs.Node) -> None:
+        for index, tensor in enumerate(node.inputs):
+            if not (_is_single(tensor) or self._is_half(tensor)) or index in _ALWAYS.get(node.op, ()):
+                continue
+            wide = node.op in FLOAT32
+            node.inputs[index] = self._wide(tensor) if wide else self._narrow(tensor)
+
+    def outputs(self, node: gs.Node) -> None:
+        for index, tensor in enumerate(node.outputs):
+            if not _is_single(tensor):
+                continue
+            if node.op in FLOAT32:
+                wide = gs.Variable(f"{tensor.name}.f32", np.float32, tensor.shape)
+                node.outputs[index] = self._of[id(tensor), "wide"] = wide
+                self.casts.append(_cast(wide, tensor, np.float16))
+            tensor.dtype = np.dtype(np.float16)
+            self._of[id(tensor), "half"] = tensor
+        if node.op == "Cast" and node.attrs["to"] in (np.float32, onnx.TensorProto.FLOAT):
+            node.attrs["to"] = np.float16
+        if node.op == "ConstantOfShape" and (value := node.attrs.get("value")) is not None:
+            _narrow_attribute(node, value)
+
+    def results(self, graph: gs.Graph) -> None:
+        """The graph's outputs in float32 under their own names."""
+        for tensor in graph.outputs:
+            if self._is_half(tensor):
+                inner = gs.Variable(f"{tensor.name}.f16", np.float16, tensor.shape)
+                for node in list(tensor.inputs):
+                    node.outputs = [inner if o is tensor else o for o in node.outputs]
+                for reader in (*graph.nodes, *self.casts):
+                    reader.inputs = [inner if i is tensor else i for i in reader.inputs]
+                tensor.dtype = np.dtype(np.float32)
+                self.casts.append(_cast(inner, tensor, np.float32))
+
+    def _is_half(self, tensor: gs.Tensor) -> bool:
+        return (id(tensor), "half") in self._of
+
+    def _narrow(self, tensor: gs.Tensor) -> gs.Tensor:
+        if self._is_half(tensor):
+            return tensor
+        return self._once(tensor, "narrow", np.float16)
+
+    def _wide(self, tensor: gs.Tensor) -> gs.Tensor:
+        return self._once(tensor, "wide", np.float32) if self._is_half(tensor) else tensor
+
+    def _once(self, tensor: gs.Tensor, kind: str, dtype: type) -> gs.Tensor:
+        key = (id(tensor), kind)
+        if key not in self._of:
+            self._of[key] = self._converted(tensor, dtype)
+        return self._of[key]
+
+    def _converted(self, tensor: gs.Tensor, dtype: type) -> gs.Tensor:
+        name = f"{tensor.name}.{'f16' if dtype is np.float16 else 'f32'}"
+        if isinstance(tensor, gs.Constant):
+            return gs.Constant(name, np.asarray(np.clip(tensor.values, -_LARGEST, _LARGEST), dtype))
+        made = gs.Variable(name, dtype, tensor.shape)
+        self.casts.append(_cast(tensor, made, dtype))
+        return made
+
+
+def _is_single(tensor: gs.Tensor) -> bool:
+    return tensor.dtype is not None and np.dtype(tensor.dtype) == np.float32
+
+
+def _cast(source: gs.Tensor, made: gs.Tensor, dtype: type) -> gs.Node:
+    return gs.Node("Cast", f"{made.name}/cast", {"to": dtype}, [source], [made])
+
+
+def _narrow_attribute(node: gs.Node, value: gs.Tensor) -> None:
+    if value.values.dtype == np.float32:
+        node.attrs["value"] = gs.Constant(value.name, value.values.astype(np.float16))
+
+
+def _scale_notes(node: gs.Node) -> Iterator[str]:
+    scale = node.inputs[1].values
+    error = np.max(np.abs(scale.astype(np.float16) - scale) / scale)
+    if node.op == "DequantizeLinear" and error > _ROUNDING:
+        yield f"{node.name}: float16 holds a scale of {np.min(scale):.2g} to {error:.1%} only"
