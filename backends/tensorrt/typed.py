@@ -29,13 +29,14 @@ _LARGEST = float(np.finfo(np.float16).max)
 _SMALL = 1 << 16
 _ROUNDING = 2.0**-8
 """Relative: half a code of the largest that a scale makes."""
+_LEAST = float(np.finfo(np.float16).smallest_subnormal)
 
 
 def to_half(graph: gs.Graph) -> tuple[str, ...]:
     """Rewrite a float32 graph in place: float16 between its inputs and outputs, which stay float32.
 
     Returns:
-        Sentences about scales that float16 holds badly.
+        Sentences about activations that float16 holds badly.
     """
     graph.toposort()
     _name_types(graph)
@@ -43,7 +44,7 @@ def to_half(graph: gs.Graph) -> tuple[str, ...]:
     notes: list[str] = []
     for node in list(graph.nodes):
         if node.op in ("QuantizeLinear", "DequantizeLinear"):
-            notes.extend(_scale_notes(node))
+            notes.extend(_narrow_scale(node))
         half.inputs(node)
         half.outputs(node)
     half.results(graph)
@@ -151,8 +152,32 @@ def _narrow_attribute(node: gs.Node, value: gs.Tensor) -> None:
         node.attrs["value"] = gs.Constant(value.name, value.values.astype(np.float16))
 
 
-def _scale_notes(node: gs.Node) -> Iterator[str]:
-    scale = node.inputs[1].values
-    error = np.max(np.abs(scale.astype(np.float16) - scale) / scale)
-    if node.op == "DequantizeLinear" and error > _ROUNDING:
-        yield f"{node.name}: float16 holds a scale of {np.min(scale):.2g} to {error:.1%} only"
+def _narrow_scale(node: gs.Node) -> Iterator[str]:
+    """The scale of a quantizer or dequantizer in float16, codes of weights adapted to what became of it.
+
+    Yields:
+        A sentence where the values themselves are below what float16 holds.
+    """
+    scale, codes = node.inputs[1], node.inputs[0]
+    half = np.asarray(np.maximum(scale.values, _LEAST), np.float16)
+    error = np.abs(half.astype(np.float32) / scale.values - 1)
+    if isinstance(codes, gs.Constant):
+        # Codes are clipped where a scale is too small, and only coarser where it is too large.
+        short = (error > _ROUNDING) & (half < scale.values)
+        half = np.where(short, np.nextafter(half, np.float16(np.inf)), half)
+        node.inputs[0] = _recoded(node, codes, scale.values / half.astype(np.float32), error > _ROUNDING)
+    elif node.op == "DequantizeLinear" and np.max(error) > _ROUNDING:
+        yield f"{node.name}: float16 holds a scale of {np.min(scale.values):.2g} to {np.max(error):.1%} only"
+    node.inputs[1] = gs.Constant(f"{scale.name}.{node.name}.f16", half)
+
+
+def _recoded(node: gs.Node, codes: gs.Constant, ratio: np.ndarray, where: np.ndarray) -> gs.Constant:
+    """Codes for other scales, in the channels in which the scale's own rounding would be felt."""
+    if not np.any(where):
+        return codes
+    shape = [1] * codes.values.ndim
+    if np.ndim(ratio):
+        shape[int(node.attrs.get("axis", 1))] = -1
+    factors = np.where(where, ratio, 1.0).reshape(shape)
+    values = np.clip(np.round(codes.values * factors), -127, 127).astype(np.int8)
+    return gs.Constant(f"{codes.name}.f16", values)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 FORMAT = 1
 _WARN_DB = 1.0
 """A file that is this much further from float than its graph gets a warning."""
+_WARN_VARIANT_DB = 4.0
+"""The same for a file whose float parts have another type: on few samples, rounding alone moves a lively net by up to 3 dB."""
 _LOW_PRECISION_DB = {"bf16": 30.0, "fp16": 45.0}
 """Of precisions whose graph is the float one: below this a file gets a warning (8 and 11 bits keep about 45 and 60)."""
 
@@ -182,7 +184,7 @@ def _warnings(done: Finished) -> list[dict[str, Any]]:
 
 def _loss(proof: OutputProof, precision: str) -> str | None:
     least = _LOW_PRECISION_DB.get(precision)
-    if least is None and proof.lost_db > _WARN_DB:
+    if least is None and proof.lost_db > (_WARN_VARIANT_DB if proof.file else _WARN_DB):
         return f"{proof.file or 'the file'}'s output {proof.name} is {proof.lost_db:.1f} dB further from float than the graph it was made from"
     if least is not None and proof.file_db is not None and proof.file_db < least:
         return f"output {proof.name} is only {proof.file_db:.1f} dB from float, {precision} usually keeps {least:.0f}"

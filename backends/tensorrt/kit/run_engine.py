@@ -14,7 +14,6 @@ import struct
 from typing import Any, Dict
 
 import numpy as np
-import tensorrt as trt
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TYPES = {
@@ -73,7 +72,7 @@ class Cuda:
         )
 
 
-def run(engine: Any, feed: Dict[str, Any]) -> Dict[str, Any]:
+def run(trt: Any, engine: Any, feed: Dict[str, Any]) -> Dict[str, Any]:
     """Outputs by name."""
     cuda, context = Cuda(), engine.create_execution_context()
     held: Dict[str, Any] = {}
@@ -100,6 +99,8 @@ def run(engine: Any, feed: Dict[str, Any]) -> Dict[str, Any]:
 
 def main() -> None:
     """Read the engine and the inputs, run, write one .npy per output."""
+    import tensorrt as trt
+
     parser = argparse.ArgumentParser(description="Run an engine on the inputs in golden/.")
     parser.add_argument("--engine", default=os.path.join(HERE, "model.engine"))
     parser.add_argument("--output", default=os.path.join(HERE, "device"))
@@ -111,7 +112,7 @@ def main() -> None:
     golden = tensors(os.path.join(HERE, "golden", "inputs.safetensors"))
     feed = {entry["tensor"]: golden[entry["name"]] for entry in manifest["inputs"]}
     os.makedirs(options.output, exist_ok=True)
-    found = run(engine, feed)
+    found = run(trt, engine, feed)
     for entry in manifest["outputs"]:
         np.save(os.path.join(options.output, entry["name"] + ".npy"), found[entry["tensor"]])
     print(f"wrote {len(found)} outputs to {options.output}")

@@ -138,3 +138,32 @@ def test_the_kit(bundle: Path) -> None:
 def test_a_static_batch_needs_no_shapes(tmp_path: Path) -> None:
     copied.copy_kit(tmp_path, quantized=True, dynamic={})
     assert "Shapes" not in (tmp_path / "trtexec.txt").read_text(encoding="utf-8")
+
+
+class Faint(nn.Module):
+    """Weights whose scales float16 rounds badly, or to nothing, and activations in its range."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 16, 3), nn.Conv2d(16, 16, 1)
+        self.factor = factor
+        with torch.no_grad():
+            self.first.weight.mul_(factor)
+            self.first.weight[:4].mul_(1e-3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(self.first(x / self.factor) * 1.0)
+
+
+@pytest.mark.parametrize("factor", [1.0, 1e-2, 1e-4])
+def test_scales_that_float16_cannot_hold(factor: float, data: Tensor, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = Faint(factor).eval()
+    artifact = fxc.compile(
+        net, "jetson-int8", example_inputs=(data[:1],), calibration_data=[data], equalize=False
+    )
+    folder = Path(artifact.save(tmp_path / "bundle"))
+    errors = [f for f in check_file(folder / "model.typed.onnx", tensorrt="11.4") if f.severity == "error"]
+    assert errors == []
+    plain, typed = (run(folder / name, data) for name in ("model.onnx", "model.typed.onnx"))
+    assert sqnr_db(plain, typed) > 35.0
