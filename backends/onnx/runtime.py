@@ -42,6 +42,8 @@ class OrtRunner:
         inputs, outputs: tensor names in the file's order; exposed tensors come after the outputs.
     """
 
+    describe: str
+
     def __init__(
         self,
         model: Path,
