@@ -126,4 +126,5 @@ def _accuracy(row: dict[str, Any]) -> str:
     file_db = row.get("sqnr_file_db", row.get("file_db"))
     graph_db = row.get("sqnr_graph_db", row.get("graph_db"))
     told = [f"{name} {db:.1f} dB" for name, db in (("file", file_db), ("graph", graph_db)) if db is not None]
-    return f"{row['name']}: SQNR against float, {', '.join(told) or 'not measured'}"
+    name = f"{row['name']} of {row['file']}" if row.get("file") else row["name"]
+    return f"{name}: SQNR against float, {', '.join(told) or 'not measured'}"
