@@ -34,9 +34,8 @@ class Packed:
         Args:
             batch: samples in a run; another number works too, but not as fast.
         """
-        self._weights = {
-            node: _packed(node, weight, batch) for node, weight in _fitting(program).items()
-        }  # fmt: skip
+        fitting = _fitting(program)
+        self._weights = {node: _packed(node, weight, batch) for node, weight in fitting.items()}
 
     def calls(self, seen: Collection[str]) -> dict[fx.Node, Call]:
         """What to call in the place of nodes, each with the node's own arguments.
@@ -54,12 +53,14 @@ class Packed:
         """One convolution, with the nodes that its kernel does on the way."""
         layer = _Layer(self._weights[node], *node.args[3:7])
         after = _only_reader(node, seen)
-        if after is not None and after not in taken and _is_sum(after, node):
-            bound = _bound(last := _only_reader(after, seen))
-            calls: dict[fx.Node, Call] = {node: _Delayed, after: layer.summed(bound)}
+        joins = after is not None and after not in taken and _is_sum(after, node)
+        last = _only_reader(after, seen) if joins and after is not None else after
+        bound = _bound(last)
+        calls: dict[fx.Node, Call] = {}
+        if joins and after is not None:
+            calls.update({node: _Delayed, after: layer.summed(bound)})
         else:
-            bound = _bound(last := after)
-            calls = {node: layer.alone(bound)}
+            calls[node] = layer.alone(bound)
         if last is not None and bound is not None:
             calls[last] = _itself
         return calls

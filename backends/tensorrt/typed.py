@@ -77,7 +77,7 @@ class _Half:
 
     def __init__(self) -> None:
         self.casts: list[gs.Node] = []
-        self._of: dict[tuple[int, str], gs.Tensor] = {}
+        self._of: dict[tuple[str, str], gs.Tensor] = {}
 
     def inputs(self, node: gs.Node) -> None:
         for index, tensor in enumerate(node.inputs):
@@ -92,10 +92,10 @@ class _Half:
                 continue
             if node.op in FLOAT32:
                 wide = gs.Variable(f"{tensor.name}.f32", np.float32, tensor.shape)
-                node.outputs[index] = self._of[id(tensor), "wide"] = wide
+                node.outputs[index] = self._of[tensor.name, "wide"] = wide
                 self.casts.append(_cast(wide, tensor, np.float16))
             tensor.dtype = np.dtype(np.float16)
-            self._of[id(tensor), "half"] = tensor
+            self._of[tensor.name, "half"] = tensor
         if node.op == "Cast" and node.attrs["to"] in (np.float32, onnx.TensorProto.FLOAT):
             node.attrs["to"] = np.float16
         if node.op == "ConstantOfShape" and (value := node.attrs.get("value")) is not None:
@@ -114,7 +114,7 @@ class _Half:
                 self.casts.append(_cast(inner, tensor, np.float32))
 
     def _is_half(self, tensor: gs.Tensor) -> bool:
-        return (id(tensor), "half") in self._of
+        return (tensor.name, "half") in self._of
 
     def _narrow(self, tensor: gs.Tensor) -> gs.Tensor:
         if self._is_half(tensor):
@@ -125,7 +125,7 @@ class _Half:
         return self._once(tensor, "wide", np.float32) if self._is_half(tensor) else tensor
 
     def _once(self, tensor: gs.Tensor, kind: str, dtype: type) -> gs.Tensor:
-        key = (id(tensor), kind)
+        key = (tensor.name, kind)
         if key not in self._of:
             self._of[key] = self._converted(tensor, dtype)
         return self._of[key]
