@@ -121,7 +121,13 @@ def test_skipped_passes_are_left_out() -> None:
 
 @pytest.mark.parametrize(
     ("target", "said"),
-    [("cpu-int9", "cpu-int8"), ("jetson", "jetson-int8"), ("toaster", "known targets"), (None, "NoneType"), (3, "int")],
+    [
+        ("cpu-int9", "cpu-int8"),
+        ("jetson", "jetson-int8"),
+        ("toaster", "known targets"),
+        (None, "NoneType"),
+        (3, "int"),
+    ],
 )
 def test_an_unknown_target_names_its_neighbours(target: Any, said: str) -> None:
     with pytest.raises(UsageError) as caught:
