@@ -12,6 +12,23 @@ from typing import Literal
 OBSERVERS = ("minmax", "moving_average", "percentile", "mse", "entropy", "auto")
 _INT_BITS = {"int8": 8, "uint8": 8, "int16": 16, "uint16": 16, "int32": 32, "int4": 4, "uint4": 4}
 
+CONVOLUTIONS = ("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
+ACTIVATIONS = (
+    "relu",
+    "hardtanh",
+    "clamp",
+    "leaky_relu",
+    "elu",
+    "gelu",
+    "hardsigmoid",
+    "hardswish",
+    "mish",
+    "sigmoid",
+    "silu",
+    "tanh",
+)
+"""Canonical operator names, for the rules of schemes."""
+
 Observer = Literal["minmax", "moving_average", "percentile", "mse", "entropy", "auto"]
 
 

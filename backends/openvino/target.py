@@ -6,24 +6,9 @@ activations u8 affine, weights i8 per output channel, a convolution's activation
 
 from __future__ import annotations
 
-from fxc.compiler.quant import I8, I8_WEIGHT, U8, OpRule, QuantScheme
+from fxc.compiler.quant import ACTIVATIONS, CONVOLUTIONS, I8, I8_WEIGHT, U8, OpRule, QuantScheme
 from fxc.compiler.target import Target
 
-_CONVOLUTIONS = ("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
-_ACTIVATIONS = (
-    "relu",
-    "hardtanh",
-    "clamp",
-    "leaky_relu",
-    "elu",
-    "gelu",
-    "hardsigmoid",
-    "hardswish",
-    "mish",
-    "sigmoid",
-    "silu",
-    "tanh",
-)
 _MOVES = (
     "reshape",
     "permute",
@@ -44,7 +29,7 @@ _FLAT = "only products of batches of matrices, which attention is made of, are k
 SCHEME = QuantScheme(
     name="openvino-u8i8",
     rules=(
-        OpRule(_CONVOLUTIONS, "mac", inputs=U8, weight=I8_WEIGHT, bias="int32", fuses=_ACTIVATIONS),
+        OpRule(CONVOLUTIONS, "mac", inputs=U8, weight=I8_WEIGHT, bias="int32", fuses=ACTIVATIONS),
         # Quantized, a linear over one vector comes out of the plugin as a matrix of one row.
         OpRule(
             ("linear",),
@@ -52,7 +37,7 @@ SCHEME = QuantScheme(
             inputs=U8,
             weight=I8_WEIGHT,
             bias="int32",
-            fuses=_ACTIVATIONS,
+            fuses=ACTIVATIONS,
             min_rank=2,
             max_rank=2,
         ),
@@ -65,7 +50,7 @@ SCHEME = QuantScheme(
             inputs_after={"gelu": U8, "relu": U8, "silu": U8},
             weight=I8_WEIGHT,
             bias="int32",
-            fuses=_ACTIVATIONS,
+            fuses=ACTIVATIONS,
             yields=False,
             min_rank=3,
         ),

@@ -78,7 +78,7 @@ def _channels(node: fx.Node) -> tuple[int, int, int]:
 
 def _island(node: fx.Node, scheme: QuantScheme) -> tuple[str, str] | None:
     """A float operator that reads an int8 layer's result and whose own is read by one."""
-    if node.op != "call_function" or op_name(node) not in scheme.keep_float or op_name(node) == "mul":
+    if node.op != "call_function" or op_name(node) not in scheme.keep_float:
         return None
     above = any(_layer_above(source) for source in node.all_input_nodes)
     below = any(reader.target in CONVOLUTIONS for reader in node.users)

@@ -7,24 +7,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from fxc.compiler.quant import I8, I8_WEIGHT, OpRule, QuantScheme
+from fxc.compiler.quant import ACTIVATIONS, CONVOLUTIONS, I8, I8_WEIGHT, OpRule, QuantScheme
 from fxc.compiler.target import Target
 
-_CONVOLUTIONS = ("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
-_ACTIVATIONS = (
-    "relu",
-    "hardtanh",
-    "clamp",
-    "leaky_relu",
-    "elu",
-    "gelu",
-    "hardsigmoid",
-    "hardswish",
-    "mish",
-    "sigmoid",
-    "silu",
-    "tanh",
-)
 _MOVES = (
     "reshape",
     "permute",
@@ -47,8 +32,8 @@ SCHEME = QuantScheme(
     rules=(
         # A quantizer on every input of what multiplies, none on its output unless a reader wants one, and none between a
         # convolution and its activation.
-        OpRule(_CONVOLUTIONS, "mac", inputs=I8, weight=I8_WEIGHT, bias="float", fuses=_ACTIVATIONS),
-        OpRule(("linear",), "mac", inputs=I8, weight=I8_WEIGHT, bias="float", fuses=_ACTIVATIONS, max_rank=2),
+        OpRule(CONVOLUTIONS, "mac", inputs=I8, weight=I8_WEIGHT, bias="float", fuses=ACTIVATIONS),
+        OpRule(("linear",), "mac", inputs=I8, weight=I8_WEIGHT, bias="float", fuses=ACTIVATIONS, max_rank=2),
         # A transformer's residual sum stays float: quantized it loses 15 dB.
         OpRule(
             ("linear",),
@@ -56,12 +41,12 @@ SCHEME = QuantScheme(
             inputs=I8,
             weight=I8_WEIGHT,
             bias="float",
-            fuses=_ACTIVATIONS,
+            fuses=ACTIVATIONS,
             yields=False,
             min_rank=3,
         ),
         # A convolution's kernel adds the other branch before it requantizes, so its own result is never coded.
-        OpRule(("add",), "join", inputs=I8, absorbs=(*_CONVOLUTIONS, "linear"), fuses=("relu",)),
+        OpRule(("add",), "join", inputs=I8, absorbs=(*CONVOLUTIONS, "linear"), fuses=("relu",)),
         OpRule(("cat",), "join", inputs=I8, share=True),
         OpRule(("adaptive_avg_pool2d", "avg_pool2d"), "follow", inputs=I8),
         # Quantizers move across these by themselves.
