@@ -14,7 +14,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 export ORT_DISABLE_TELEMETRY := 1
 SOURCES := compiler passes backends kernels tools tests
 
-.PHONY: help demo test lint format types bench bench-peers spine zoo zoo-big clean
+.PHONY: help demo test lint format types bench bench-peers spine zoo zoo-big zoo-tensorrt clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -52,6 +52,9 @@ zoo: $(READY)  ## every torchvision classifier and more, one process each, then 
 
 zoo-big: $(READY)  ## the four models above 300 million parameters
 	$(BIN)/python -m tests.zoo.sweep --big
+
+zoo-tensorrt: $(READY)  ## emit every classifier for TensorRT, judge the files and rewrite tests/zoo/tensorrt.md
+	$(BIN)/python -m tests.zoo.tensorrt_sweep
 
 clean:  ## remove the environment and everything that was built
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks

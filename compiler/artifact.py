@@ -4,30 +4,29 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from fxc.compiler import bundle
 from fxc.compiler.backend import Emitted, Runner
+from fxc.compiler.device import TOLERANCE_DB, DeviceOutput, compare_outputs
 from fxc.compiler.errors import ArtifactError, UsageError
 from fxc.compiler.files import (
     read_json,
-    reading,
     regular_files,
     write_error,
     write_json,
     write_text,
 )
 from fxc.compiler.folders import ensure_writable, replacing_directory, steady
+from fxc.compiler.golden import Golden, read_golden, write_golden
 from fxc.compiler.program import Program
 from fxc.compiler.serialize import load_program, write_program
 from fxc.compiler.serialize_names import NAMESPACES
@@ -51,25 +50,6 @@ class Host(Protocol):
     def open_runner(self, model: Path, target: str, **options: Any) -> Runner:
         """Load ``model`` for a target; ``options`` are the room's own (``precision``, ``threads``)."""
         ...
-
-
-@dataclass(frozen=True)
-class Golden:
-    """What the bundle was checked with when it was made; every tuple is flat, in the order of the specs.
-
-    Attributes:
-        inputs: one batch.
-        outputs: what the model file answered on the host that made the bundle.
-        graph_outputs: what the quantized graph answered in PyTorch.
-        float_outputs: what the float program answered.
-        intermediates: a few inner tensors of the quantized graph, by layer.
-    """
-
-    inputs: tuple[Tensor, ...]
-    outputs: tuple[Tensor, ...]
-    graph_outputs: tuple[Tensor, ...]
-    float_outputs: tuple[Tensor, ...]
-    intermediates: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class Artifact:
@@ -165,24 +145,26 @@ class Artifact:
         Raises:
             ArtifactError: damaged.
         """
-        inputs, outputs = self._signature.tensor_inputs, self._signature.outputs
         with self._still_here():
-            return Golden(
-                self._tensors("inputs", _keys(inputs)),
-                self._tensors("outputs", _keys(outputs)),
-                self._tensors("graph_outputs", _keys(outputs)),
-                self._tensors("float_outputs", _keys(outputs)),
-                _read_tensors(self._golden_file("intermediates")),
+            return read_golden(
+                self.path / bundle.GOLDEN, self._signature.tensor_inputs, self._signature.outputs
             )
 
-    def _golden_file(self, kind: str) -> Path:
-        return self.path / bundle.GOLDEN / f"{kind}.safetensors"
+    def compare_device(
+        self, folder: Path | str, *, tolerance_db: float = TOLERANCE_DB
+    ) -> tuple[DeviceOutput, ...]:
+        """Compare what a device answered to the recorded inputs with what was recorded: float, simulated, device.
 
-    def _tensors(self, kind: str, keys: Sequence[str]) -> tuple[Tensor, ...]:
-        file = self._golden_file(kind)
-        found = _read_tensors(file)
-        with reading(file):
-            return tuple(found[key] for key in keys)
+        Args:
+            folder: what the runner in the bundle wrote there: ``NAME.npy`` for each output, or one per sample.
+            tolerance_db: how much further from float than the file on the host a device may be.
+
+        Raises:
+            ArtifactError: the folder or a file in it cannot be what a device answered; it names the file.
+            UsageError: a tolerance below zero.
+        """
+        names = [spec.name for spec in self._signature.outputs]
+        return compare_outputs(self.golden, names, folder, report=self.report, tolerance_db=tolerance_db)
 
     def runner(self, **options: Any) -> Runner:
         """The model file loaded by its room's runtime; ``options`` such as ``precision`` and ``threads`` are the room's.
@@ -328,7 +310,7 @@ def build_artifact(
     try:
         if not written:
             keep_program(program, folder)
-        _write_golden(folder / bundle.GOLDEN, golden, program)
+        write_golden(folder / bundle.GOLDEN, golden, program.tensor_inputs, program.outputs)
         write_json(folder / bundle.REPORT, dict(report))
         write_text(folder / bundle.REPORT_HTML, report_html)
         hashed = bundle.hashes(folder, set(regular_files(folder)))
@@ -360,33 +342,6 @@ def keep_program(program: Program, folder: Path) -> None:
         write_program(program, folder / bundle.PROGRAM)
     except (OSError, SafetensorError) as error:
         raise write_error(folder, error) from error
-
-
-def _write_golden(folder: Path, golden: Golden, program: Program) -> None:
-    folder.mkdir()
-    inputs, outputs = _keys(program.tensor_inputs), _keys(program.outputs)
-    tables = {
-        "inputs": zip(inputs, golden.inputs, strict=True),
-        "outputs": zip(outputs, golden.outputs, strict=True),
-        "graph_outputs": zip(outputs, golden.graph_outputs, strict=True),
-        "float_outputs": zip(outputs, golden.float_outputs, strict=True),
-        "intermediates": golden.intermediates.items(),
-    }
-    for kind, pairs in tables.items():
-        # Two outputs may be one tensor; the file format has no shared memory.
-        tensors = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in sorted(pairs)}
-        save_file(tensors, folder / f"{kind}.safetensors")
-
-
-def _read_tensors(file: Path) -> dict[str, Tensor]:
-    with reading(file):
-        return {name: tensor.clone() for name, tensor in load_file(file).items()}
-
-
-def _keys(specs: Sequence[Any]) -> list[str]:
-    """A key for each spec: its name, with the position in front where names repeat."""
-    names = [spec.name for spec in specs]
-    return [f"{i}.{name}" if names.count(name) > 1 else name for i, name in enumerate(names)]
 
 
 def _installed() -> Host:

@@ -101,7 +101,7 @@ def manifest(
 
 def target_facts(target: Target) -> dict[str, Any]:
     """What a manifest says of its target."""
-    words = ("name", "device", "precision", "backend", "format", "toolchain", "opset")
+    words = ("name", "device", "precision", "backend", "format", "toolchain", "opset", "made_for")
     return {word: getattr(target, word) for word in words}
 
 

@@ -106,8 +106,11 @@ class OpRule:
         float_after: producer's operator name to the reason why an operator that reads its numbers stays in float.
         weight: spec of a constant weight, per channel along ``axis``.
         bias: ``"int32"`` behind a dequantize with scale ``s_x * s_w``, or ``"float"``.
-        output: spec that the output (after fused activations) always gets; ``None``: where a reader wants it.
+        output: spec that the output (after fused activations) always gets; ``None``: where a reader wants it. A ``"follow"``
+            with one does not ask what else reads its input.
         share: input and output carry one scale (max-pool, reshape, concat).
+        share_operands: of a ``"join"``, its operands carry one scale, whatever their ranges, and the result another (a unit
+            that adds codes as they are).
         absorbs: of a ``"join"``, operators whose kernels add the other operand before they requantize: the result of one
             of them that nobody else reads is not coded.
         fuses: activation operators that may sit between this operator and its output's quantizer.
@@ -124,6 +127,7 @@ class OpRule:
     bias: Literal["int32", "float"] = "float"
     output: QuantSpec | None = None
     share: bool = False
+    share_operands: bool = False
     absorbs: tuple[str, ...] = ()
     fuses: tuple[str, ...] = ()
     yields: bool = True

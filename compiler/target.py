@@ -23,6 +23,21 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class Versions:
+    """The versions of a device's own software that a target may be narrowed to.
+
+    Attributes:
+        words: by which a user names them, ``("jetpack", "tensorrt")``.
+        narrow: reference ``"module:function"``. The function takes a target and versions by word, and gives the target for
+            these alone: other ``opset`` and ``options``, and ``made_for`` filled in. It raises :class:`UsageError` for a
+            version that does not exist, or that the target is not for. Torch-free.
+    """
+
+    words: tuple[str, ...] = ()
+    narrow: str = ""
+
+
+@dataclass(frozen=True)
 class Target:
     """One ``<device>-<precision>``.
 
@@ -39,6 +54,8 @@ class Target:
         host: what this host can do with the file: ``"executed"``, ``"simulated"`` or ``"emitted"``.
         channel_multiple: widths that are a multiple of this run best.
         notes: one line for ``fxc targets``.
+        versions: what it may be narrowed to; no words where there is nothing to choose.
+        made_for: what it was narrowed to, in words.
     """
 
     name: str
@@ -55,6 +72,8 @@ class Target:
     host: str = "executed"
     channel_multiple: int = 1
     notes: str = ""
+    versions: Versions = field(default_factory=Versions)
+    made_for: str = ""
 
     @property
     def quantized(self) -> bool:

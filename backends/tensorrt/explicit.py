@@ -16,9 +16,7 @@ def quantize_weights(graph: gs.Graph) -> None:
         if node.op != "DequantizeLinear" or not isinstance(node.inputs[0], gs.Constant):
             continue
         codes, scale = node.inputs[0], node.inputs[1].values
-        values = gs.Constant(
-            f"{codes.name}.values", codes.values * _along(scale, codes.values.ndim, _axis(node))
-        )
+        values = float_weight(node)
         numbers, axis = node.inputs[1:], {"axis": _axis(node)} if np.ndim(scale) else {}
         zero = (
             numbers[1]
@@ -31,6 +29,12 @@ def quantize_weights(graph: gs.Graph) -> None:
         )
         node.inputs = [quantized, numbers[0], zero]
     graph.toposort()
+
+
+def float_weight(node: gs.Node) -> gs.Constant:
+    """What a dequantizer of constant codes gives, as an initialiser."""
+    codes, scale = node.inputs[0], node.inputs[1].values
+    return gs.Constant(f"{codes.name}.values", codes.values * _along(scale, codes.values.ndim, _axis(node)))
 
 
 def _axis(node: gs.Node) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from fxc.backends.onnx.legal import violations
 from fxc.backends.onnx.table import extended
 from fxc.backends.tensorrt.advice import advice
+from fxc.backends.tensorrt.dla_legal import check_dla
+from fxc.backends.tensorrt.target import on_dla
 from fxc.compiler.backend import Violation
 from fxc.compiler.extension import EMPTY, Functions
 from fxc.compiler.program import Program
@@ -14,8 +16,12 @@ from fxc.compiler.target import Target
 def check(program: Program, target: Target, *, lowerings: Functions = EMPTY) -> list[Violation]:
     """Every operator without an ONNX form at the target's opset, every tensor outside its limits, and where int8 does not pay.
 
+    For the accelerator, every layer that it leaves to the GPU instead.
+
     Args:
         lowerings: of extensions, beside those of ``backends/onnx``.
     """
     found = violations(program, opset=target.opset, limits=target.limits, table=extended(lowerings))
+    if on_dla(target) and target.scheme is not None:
+        return [*found, *check_dla(program, target.scheme)]
     return [*found, *advice(program, target)]

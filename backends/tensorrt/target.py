@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from fxc.backends.tensorrt.dla_scheme import DLA_SCHEME
 from fxc.compiler.quant import ACTIVATIONS, CONVOLUTIONS, I8, I8_WEIGHT, OpRule, QuantScheme
-from fxc.compiler.target import Target
+from fxc.compiler.target import Limits, Target, Versions
 
 _MOVES = (
     "reshape",
@@ -67,6 +68,8 @@ SCHEME = QuantScheme(
 
 _JETSON = "NVIDIA Jetson"
 _GPU = "NVIDIA GPU"
+_NARROW = "fxc.backends.tensorrt.versions:narrow"
+_OF_JETSON, _OF_GPU = Versions(("jetpack", "tensorrt"), _NARROW), Versions(("tensorrt",), _NARROW)
 
 JETSON_INT8 = Target(
     name="jetson-int8",
@@ -78,10 +81,11 @@ JETSON_INT8 = Target(
     extra="cpu",
     scheme=SCHEME,
     opset=17,
-    options={"typed_opset": "19"},
+    options={"line": "jetson", "files": "plain typed", "typed_opset": "19"},
     host="simulated",
     channel_multiple=32,
     notes="int8, fp16 for the rest; the engine is built on the device",
+    versions=_OF_JETSON,
 )
 
 JETSON_FP16 = replace(
@@ -94,7 +98,24 @@ JETSON_FP16 = replace(
     notes="fp16; the engine is built on the device",
 )
 
-TENSORRT_INT8 = replace(JETSON_INT8, name="tensorrt-int8", device=_GPU)
-TENSORRT_FP16 = replace(JETSON_FP16, name="tensorrt-fp16", device=_GPU)
+JETSON_INT8_DLA = replace(
+    JETSON_INT8,
+    name="jetson-int8-dla",
+    device="NVIDIA Jetson, deep learning accelerator",
+    format="ONNX and a calibration cache for TensorRT",
+    scheme=DLA_SCHEME,
+    limits=Limits(static_shapes=True),
+    options={**JETSON_INT8.options, "line": "dla", "oldest": "8.5"},
+    notes="int8 on the accelerator of Xavier and Orin, the GPU for what it has not; fixed shapes; the engine is built on the device",
+)
 
-TARGETS = (JETSON_INT8, JETSON_FP16, TENSORRT_INT8, TENSORRT_FP16)
+_OTHER = {**JETSON_INT8.options, "line": "gpu"}
+TENSORRT_INT8 = replace(JETSON_INT8, name="tensorrt-int8", device=_GPU, options=_OTHER, versions=_OF_GPU)
+TENSORRT_FP16 = replace(JETSON_FP16, name="tensorrt-fp16", device=_GPU, options=_OTHER, versions=_OF_GPU)
+
+TARGETS = (JETSON_INT8, JETSON_FP16, JETSON_INT8_DLA, TENSORRT_INT8, TENSORRT_FP16)
+
+
+def on_dla(target: Target) -> bool:
+    """Whether a target is the accelerator's rather than the GPU's."""
+    return target.options["line"] == "dla"

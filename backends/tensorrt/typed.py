@@ -15,12 +15,12 @@ import onnx_graphsurgeon as gs
 
 FLOAT32 = frozenset(
     {
-        "CumSum", "Exp", "GroupNormalization", "InstanceNormalization", "LayerNormalization", "Log", "LogSoftmax",
+        "Celu", "CumSum", "Exp", "GroupNormalization", "InstanceNormalization", "IsInf", "LayerNormalization", "Log", "LogSoftmax",
         "LpNormalization", "MeanVarianceNormalization", "Pow", "Range", "ReduceL1", "ReduceL2", "ReduceLogSumExp",
         "ReduceMean", "ReduceProd", "ReduceSum", "ReduceSumSquare", "Reciprocal", "Softmax", "Sqrt",
     }
 )  # fmt: skip
-"""Operators that sum many values, or whose values leave float16's range first."""
+"""Operators that sum many values, whose values leave float16's range first, or that ONNX has in float32 only."""
 
 _ALWAYS: Mapping[str, frozenset[int]] = MappingProxyType({"Resize": frozenset({1, 2})})
 """Inputs that ONNX declares as float32 whatever the data is."""
@@ -144,7 +144,7 @@ def _is_single(tensor: gs.Tensor) -> bool:
 
 
 def _cast(source: gs.Tensor, made: gs.Tensor, dtype: type) -> gs.Node:
-    return gs.Node("Cast", f"{made.name}/cast", {"to": dtype}, [source], [made])
+    return gs.Node("Cast", f"{made.name}/cast.{np.dtype(dtype).name}", {"to": dtype}, [source], [made])
 
 
 def _narrow_attribute(node: gs.Node, value: gs.Tensor) -> None:

@@ -93,6 +93,8 @@ def compile(  # type: ignore[misc]
     trust: bool = False,
     progress: Progress | None = None,
     preprocessing: Mapping[str, Any] | None = None,
+    jetpack: str | None = None,
+    tensorrt: str | None = None,
     extensions: Extensions = (),
 ) -> Artifact | Artifacts:
     """Compile a model for a target, or for several, and prove the result on this host.
@@ -119,6 +121,8 @@ def compile(  # type: ignore[misc]
         skip: names of optimization passes to leave out.
         progress: called as ``progress(stage, done, total)``.
         preprocessing: recorded in the manifest (mean, std, size, layout), not applied.
+        jetpack, tensorrt: version of the device's software, ``"6.2"`` and ``"10.3"``: narrows the bundle to what it takes.
+            Of several targets, those that know the word are narrowed.
         extensions: operators, rewrites and targets of other packages, beside those of installed ones.
 
     Returns:
@@ -129,7 +133,9 @@ def compile(  # type: ignore[misc]
         FxcError: one of the tree in :mod:`fxc.compiler.errors`; nothing half-written stays.
     """
     catalogue = with_extensions(extensions)
-    chosen = words.targets(catalogue, target)
+    chosen = words.narrowed(
+        catalogue, words.targets(catalogue, target), {"jetpack": jetpack, "tensorrt": tensorrt}
+    )
     request = Request(
         target=chosen[0],
         config=words.quantization(
@@ -222,16 +228,22 @@ def lint(
     outputs: Sequence[str] | None = None,
     dynamic_batch: bool | None = None,
     trust: bool = False,
+    jetpack: str | None = None,
+    tensorrt: str | None = None,
     extensions: Extensions = (),
 ) -> list[Violation]:
     """What of ``model`` the target cannot take, without building anything; the arguments are those of :func:`compile`.
 
     Raises:
         CaptureError: the model cannot be captured.
+        UsageError: an unknown target or version.
     """
     catalogue = with_extensions(extensions)
+    (narrowed,) = words.narrowed(
+        catalogue, (catalogue.target(target),), {"jetpack": jetpack, "tensorrt": tensorrt}
+    )
     request = Request(
-        target=catalogue.target(target),
+        target=narrowed,
         example_inputs=example_inputs,
         example_kwargs=example_kwargs,
         outputs=words.names("outputs", outputs) or None,

@@ -25,6 +25,7 @@ TARGETS = {
     "ort-fp32": "fxc.backends.ort.target:ORT_FP32",
     "jetson-int8": "fxc.backends.tensorrt.target:JETSON_INT8",
     "jetson-fp16": "fxc.backends.tensorrt.target:JETSON_FP16",
+    "jetson-int8-dla": "fxc.backends.tensorrt.target:JETSON_INT8_DLA",
     "tensorrt-int8": "fxc.backends.tensorrt.target:TENSORRT_INT8",
     "tensorrt-fp16": "fxc.backends.tensorrt.target:TENSORRT_FP16",
 }
@@ -49,6 +50,7 @@ PASSES = {
     "equalize": "fxc.passes.quantize.equalize:Equalize",
     "select_observer": "fxc.passes.quantize.select_observer:SelectObserver",
     "bias_correction": "fxc.passes.quantize.bias_correction:BiasCorrection",
+    "dla_pool": "fxc.backends.tensorrt.dla_pool:DlaPool",
     "extension": "fxc.passes.extension:ExtensionRules",
 }
 

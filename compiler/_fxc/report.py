@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from math import prod
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import fx, nn
 
 from fxc import __version__
-from fxc.compiler.backend import Kernel
+from fxc.compiler.backend import Emitted, Kernel
 from fxc.compiler.macs import macs
 from fxc.compiler.origin import label_of, op_name
 from fxc.compiler.program import Program, attributes_used
@@ -200,8 +201,20 @@ def _size(done: Finished) -> dict[str, Any]:
         "float_weights_bytes": float_bytes,
         "model_bytes": size,
         "ratio": round(size / float_bytes, 4) if float_bytes else None,
-        "files": list(done.emitted.files),
+        "files": model_files(done.emitted),
     }
+
+
+def model_files(emitted: Emitted) -> list[str]:
+    """The main model file and what lies beside it under its name or in folders: no variant, script or text for the device."""
+    main = PurePath(emitted.model)
+    return [
+        name
+        for name in emitted.files
+        if name.startswith(f"{main}.")
+        or PurePath(name).with_suffix("") == main.with_suffix("")
+        or PurePath(name).parent != main.parent
+    ]
 
 
 def _rows(done: Finished) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from fxc.catalogue import Catalogue
+from fxc.catalogue import Catalogue, resolve
 from fxc.compiler.config import LayerConfig, QuantConfig
 from fxc.compiler.errors import UsageError
 from fxc.compiler.target import Target
@@ -43,6 +43,41 @@ def targets(catalogue: Catalogue, given: Any) -> tuple[Target, ...]:
 
 def _target(catalogue: Catalogue, given: Any) -> Target:
     return catalogue.target(given.name if isinstance(given, Target) else given)
+
+
+def narrowed(catalogue: Catalogue, targets: Sequence[Target], given: Mapping[str, Any]) -> tuple[Target, ...]:
+    """``targets`` for the versions of the devices' software that a user gave; those that do not know a word stay as they are.
+
+    Args:
+        given: word to version, ``{"jetpack": "6.2", "tensorrt": None}``.
+
+    Raises:
+        UsageError: a version that does not exist, that contradicts another, or a word that none of the targets knows.
+    """
+    said = {word: version for word, version in given.items() if version is not None}
+    for word, version in said.items():
+        _check_version(catalogue, targets, word, version)
+    return tuple(_narrowed(target, said) for target in targets)
+
+
+def _check_version(catalogue: Catalogue, targets: Sequence[Target], word: str, version: Any) -> None:
+    if not isinstance(version, str):
+        raise UsageError(f"{word} takes a version as text, got {version!r}", fix=f'{word}="6.2"')
+    if not any(word in target.versions.words for target in targets):
+        takers = [t.name for t in catalogue.targets() if word in t.versions.words]
+        raise UsageError(
+            f"{word} {version} says nothing about {', '.join(t.name for t in targets)}",
+            fix=f"leave it out, or choose of {', '.join(takers) or 'no target'}",
+        )
+
+
+def _narrowed(target: Target, said: Mapping[str, str]) -> Target:
+    own = {word: version for word, version in said.items() if word in target.versions.words}
+    if not own:
+        return target
+    found = resolve(target.versions.narrow)(target, own)
+    assert isinstance(found, Target)
+    return found
 
 
 def quantization(

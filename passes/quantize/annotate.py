@@ -143,7 +143,7 @@ class _Walk:
         if rule.kind == "join":
             return self._join_reason(node)
         if rule.kind == "follow":
-            return self._follow_reason(node)
+            return self._follow_reason(node, rule)
         return None
 
     def _join_reason(self, node: fx.Node) -> str | None:
@@ -155,10 +155,12 @@ class _Walk:
                 return f"its operand {label_of(operand)} comes out of a float operator"
         return None
 
-    def _follow_reason(self, node: fx.Node) -> str | None:
+    def _follow_reason(self, node: fx.Node, rule: OpRule) -> str | None:
         source = node.all_input_nodes[0]
         if source not in self.natural:
             return f"its input {label_of(source)} is a float tensor"
+        if rule.output is not None:
+            return None  # the target codes every tensor, whoever reads it
         for reader in source.users:
             if reader is not node and reader.op == "call_function" and self._reads_float(reader):
                 return f"{label_of(reader)} needs the same tensor in float"
@@ -237,9 +239,8 @@ class _Walk:
         elif rule.output is not None or rule.kind == "join":
             self._output(end, rule.output or self.natural[end], self.layer[node])
         weight = _weight_spec(node, rule)
-        set_quant(
-            node, NodeQuant(rule, inputs, None, weight, prefers_sharing=rule.share and rule.kind == "join")
-        )
+        sharing = rule.kind == "join" and (rule.share or rule.share_operands)
+        set_quant(node, NodeQuant(rule, inputs, None, weight, prefers_sharing=sharing))
 
     def _want(self, source: fx.Node, reader: fx.Node, rule: OpRule) -> Quantizer:
         if source in self.natural and not _is_product(rule):

@@ -37,7 +37,8 @@ class NodeQuant:
         inputs: index into ``node.all_input_nodes`` to the quantizer this node wants on that edge.
         output: quantizer of the node's value, for every reader.
         weight: spec of the constant weight (argument 1), ``None`` if there is none.
-        prefers_sharing: inputs and output would like one scale (concat); decided when the ranges are known.
+        prefers_sharing: inputs, and with a rule that shares all the output too, would like one scale (concat); decided
+            when the ranges are known.
     """
 
     rule: OpRule | None = None

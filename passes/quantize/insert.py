@@ -98,18 +98,27 @@ class _Ranges:
     def share(self, editor: Editor) -> None:
         for node in editor.graph.nodes:
             annotation = quant_of(node)
-            if annotation is None or not annotation.prefers_sharing or annotation.output is None:
+            if annotation is None or not annotation.prefers_sharing:
                 continue
-            self._share_one(editor, node, annotation, annotation.output)
+            operands = list(annotation.inputs.values())
+            if annotation.rule is not None and annotation.rule.share_operands:
+                self._join(operands, self._group(operands))
+            elif annotation.output is not None:
+                self._share_one(editor, node, [*operands, annotation.output])
 
-    def _share_one(self, editor: Editor, node: fx.Node, annotation: NodeQuant, output: Quantizer) -> None:
-        members = [*annotation.inputs.values(), output]
-        group = [g for root in dict.fromkeys(map(self.root, members)) for g in self._members(root)]
+    def _share_one(self, editor: Editor, node: fx.Node, members: list[Quantizer]) -> None:
+        group = self._group(members)
         apart = self._apart(members, group)
         if apart is not None:
             editor.note(f"operands keep their own scales: {apart}", node=node)
             return
-        top = self.root(output)
+        self._join(members, group)
+
+    def _group(self, members: list[Quantizer]) -> list[Quantizer]:
+        return [g for root in dict.fromkeys(map(self.root, members)) for g in self._members(root)]
+
+    def _join(self, members: list[Quantizer], group: list[Quantizer]) -> None:
+        top = self.root(members[-1])
         for root in dict.fromkeys(map(self.root, members)):
             if root is not top:
                 self.known[top] = self.stats(root).merged(self.stats(top))

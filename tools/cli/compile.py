@@ -32,6 +32,8 @@ class Job:
 
     source: Source
     targets: tuple[str, ...]
+    jetpack: str | None
+    tensorrt: str | None
     quantization: QuantConfig
     dump: Path | None
     verify: bool
@@ -52,6 +54,8 @@ def compile_command(
             show_default=False,
         ),
     ] = None,
+    jetpack: o.JetPack = None,
+    tensorrt: o.TensorRT = None,
     weights: o.Weights = None,
     data: o.DataText = None,
     size: o.Size = None,
@@ -80,10 +84,11 @@ def compile_command(
     debug: o.Debug = False,
 ) -> Result:
     """Compile a model for a target and prove the result on this host."""
-    from fxc import catalogue
+    from fxc import catalogue, words
     from fxc.tools.cli.config import quantization
 
     spec, found = parse_model(model), tuple(catalogue.target(name) for name in target)
+    words.narrowed(catalogue.INSTALLED, found, {"jetpack": jetpack, "tensorrt": tensorrt})
     called = name or spec.name
     job = Job(
         source=Source(
@@ -100,6 +105,8 @@ def compile_command(
             trust=trust,
         ),
         targets=tuple(t.name for t in found),
+        jetpack=jetpack,
+        tensorrt=tensorrt,
         quantization=quantization(config, keep_float, observer, percentile, equalize, bias_correction),
         dump=dump,
         verify=not no_verify,
@@ -149,6 +156,8 @@ def run_job(job: Job, report: Report) -> Done:
         skip=job.skip,
         progress=report,
         preprocessing=image_facts(loaded, data),
+        jetpack=job.jetpack,
+        tensorrt=job.tensorrt,
     )
     report("save", 0, None)
     made.save(job.output, force=job.force)

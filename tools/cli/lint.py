@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 def lint_command(
     model: o.ModelText,
     target: o.TargetName,
+    jetpack: o.JetPack = None,
+    tensorrt: o.TensorRT = None,
     weights: o.Weights = None,
     input_shape: o.InputShapes = None,
     batch: o.Batch = None,
@@ -26,9 +28,10 @@ def lint_command(
     debug: o.Debug = False,
 ) -> Result:
     """List what of a model the target cannot take. Exit code 1 if anything would stop a compile."""
-    from fxc import catalogue
+    from fxc import catalogue, words
 
     spec, found, shapes = parse_model(model), catalogue.target(target), parse_shapes(input_shape, batch)
+    words.narrowed(catalogue.INSTALLED, (found,), {"jetpack": jetpack, "tensorrt": tensorrt})
     with progress() as report:
         report("load", 0, None)
         import fxc
@@ -46,7 +49,7 @@ def lint_command(
             name=loaded.name,
             trust=trust,
         )
-        violations = fxc.lint(program, found.name)
+        violations = fxc.lint(program, found.name, jetpack=jetpack, tensorrt=tensorrt)
     for text in loaded.warnings:
         warn(text)
     return told(loaded.name, found.name, violations)

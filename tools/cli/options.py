@@ -41,6 +41,22 @@ TargetNames = Annotated[
         autocompletion=target_names,
     ),
 ]
+JetPack = Annotated[
+    str | None,
+    typer.Option(
+        "--jetpack",
+        metavar="X.Y",
+        help="JetPack on the Jetson: 4.6, 5.0, 5.1, 6.0, 6.1, 6.2, 7.0 or 7.2. Makes the bundle for it alone.",
+    ),
+]
+TensorRT = Annotated[
+    str | None,
+    typer.Option(
+        "--tensorrt",
+        metavar="X.Y",
+        help="TensorRT on the device: 8.5, 10.3, 11.4. Makes the bundle for it alone.",
+    ),
+]
 Weights = Annotated[
     str | None,
     typer.Option(

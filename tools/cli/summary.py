@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from fxc.compiler.artifact import Artifact
     from fxc.compiler.artifacts import Artifacts
 
+SHOWN = 3
+"""Warnings that are printed; the report has all."""
 _WORDS = ("model", "target", "calibration", "accuracy", "kernels", "tools")
 
 
@@ -22,6 +24,7 @@ def told(artifact: Artifact, path: Path, warnings: tuple[str, ...], data: str | 
     if data is not None:
         rows = [("calibration", data), *rows[1:]]
     rows.append(("time", _time(artifact.timings)))
+    rows += warning_rows([_said(note) for note in _warnings(artifact)])
     head = f"{report['model']['name']} for {report['target']['name']} -> {path}"
     return Result(document, "\n".join([head, facts(rows), f"  {path / 'report.html'}"]))
 
@@ -46,7 +49,8 @@ def told_together(artifacts: Artifacts, path: Path, warnings: tuple[str, ...], d
     table = columns([_row(name, artifact) for name, artifact in artifacts.items()], heads)
     head = f"{artifacts.name} for {len(artifacts)} targets -> {path}"
     calibrated = facts([("calibration", data)]) if data else None
-    lines = [head, calibrated, table, f"  {path / 'report.html'}"]
+    said = [f"{name}: {_said(note)}" for name, a in artifacts.items() for note in _warnings(a)]
+    lines = [head, calibrated, table, facts(warning_rows(said)), f"  {path / 'report.html'}"]
     return Result(document, "\n".join(line for line in lines if line))
 
 
@@ -57,8 +61,25 @@ def _document(artifact: Artifact, path: Path) -> dict[str, Any]:
         **{word: report.get(word) for word in _WORDS},
         "size": model_size(artifact),
         "float_tensors": report.get("float_tensors", []),
-        "notes": [note for note in report.get("notes", []) if note.get("kind") == "warning"],
+        "notes": _warnings(artifact),
     }
+
+
+def warning_rows(said: list[str]) -> list[tuple[str, object]]:
+    """The first few warnings, and how many more there are."""
+    rows: list[tuple[str, object]] = [("warning", text) for text in said[:SHOWN]]
+    more = len(said) - SHOWN
+    return [*rows, ("", f"and {more} more in the report")] if more > 0 else rows
+
+
+def _warnings(artifact: Artifact) -> list[dict[str, Any]]:
+    return [note for note in artifact.report.get("notes", []) if note.get("kind") == "warning"]
+
+
+def _said(note: dict[str, Any]) -> str:
+    """The layer in front, unless the sentence names it."""
+    layer, text = note.get("layer"), str(note["text"])
+    return f"{layer}: {text}" if layer and str(layer) not in text else text
 
 
 def _row(name: str, artifact: Artifact) -> tuple[str, ...]:
@@ -110,7 +131,7 @@ def _time(timings: dict[str, Any]) -> str | None:
 
 
 def model_size(artifact: Artifact) -> dict[str, Any]:
-    """Bytes of the emitted file(s), of the float weights, and their ratio."""
+    """Bytes of the main model file with all that belongs to it, of the float weights, and their ratio."""
     known = artifact.report.get("size") or {}
     files = known.get("files") or [artifact.manifest["model"]]
     emitted = sum(artifact.manifest["files"][name]["bytes"] for name in files)

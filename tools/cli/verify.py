@@ -1,4 +1,4 @@
-"""``fxc verify``: does a bundle still answer as it did, as its model does, and how often is it right."""
+"""``fxc verify``: does a bundle still answer as it did, as its model and a device do, and how often is it right."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fxc.compiler.errors import UsageError
+from fxc.tools.cli import device
 from fxc.tools.cli import options as o
 from fxc.tools.cli.modelspec import ModelSpec, parse_model
 from fxc.tools.cli.output import Result, columns, warn
@@ -64,6 +65,9 @@ def verify_command(
     ] = None,
     weights: o.Weights = None,
     outputs: o.Outputs = None,
+    device_outputs: device.Folder = None,
+    engine: device.Engine = None,
+    tolerance: device.Tolerance = None,
     data: Annotated[
         str | None,
         typer.Option(
@@ -78,7 +82,7 @@ def verify_command(
     as_json: o.Json = False,
     debug: o.Debug = False,
 ) -> Result:
-    """Check a bundle: hashes, recorded outputs, a float model, top-1. Exit code 1 if anything fails."""
+    """Check a bundle: hashes, recorded outputs, a float model, a device, top-1. Exit code 1 if anything fails."""
     model = parse_model(against) if against else None
     spec = parse_spec(data) if data else None
     words = o.sizes(size, "--size"), o.floats(mean, "--mean"), o.floats(std, "--std")
@@ -87,6 +91,8 @@ def verify_command(
         from fxc.tools.cli.bundle import one_bundle
 
         artifact = one_bundle(bundle)
+        report("device", 0, None)
+        answered = device.compare(artifact, device_outputs, engine, tolerance)
         report("golden", 0, None)
         now = proof_run(artifact)
         checks = golden_checks(artifact, now)
@@ -96,7 +102,7 @@ def verify_command(
             reference = float_model(model, weights, outputs, artifact.golden, trust=trust)
             checks += model_checks(artifact, now, reference, str(against))
         top1 = labelled_top1(artifact, spec, words, limit, reference, report) if spec is not None else None
-    return told(str(bundle), checks, top1)
+    return told(str(bundle), checks, top1, answered)
 
 
 def proof_run(artifact: Artifact) -> list[Tensor]:
@@ -229,9 +235,14 @@ def _scores(data: LabelledData, forms: dict[str, Flat], report: Report) -> dict[
     return {"top1": right, "agreement_with_artifact": agreement}
 
 
-def told(bundle: str, checks: list[Check], top1: dict[str, Any] | None) -> Result:
-    """A table of the checks, the accuracies and the verdict."""
-    passed = all(check.passed for check in checks)
+def told(
+    bundle: str,
+    checks: list[Check],
+    top1: dict[str, Any] | None,
+    answered: device.Answered | None = None,
+) -> Result:
+    """A table of the checks, what a device answered, the accuracies and the verdict."""
+    passed = all(check.passed for check in checks) and (answered is None or answered.passed)
     rows = [
         (
             "ok" if c.passed else "FAIL",
@@ -246,6 +257,7 @@ def told(bundle: str, checks: list[Check], top1: dict[str, Any] | None) -> Resul
     table = columns(rows, ("", "output", "against", "SQNR dB", "at least", "recorded bits"))
     text = [
         table,
+        *([device.text(answered)] if answered is not None else []),
         *([_top1_table(top1)] if top1 else []),
         f"{bundle}: {'verified' if passed else 'NOT verified'}",
     ]
@@ -253,6 +265,7 @@ def told(bundle: str, checks: list[Check], top1: dict[str, Any] | None) -> Resul
         "bundle": bundle,
         "verified": passed,
         "checks": [{**vars(c), "passed": c.passed} for c in checks],
+        "device": device.document(answered),
         "labelled": top1,
     }
     return Result(document, "\n\n".join(text), 0 if passed else 1)

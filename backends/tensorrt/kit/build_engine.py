@@ -2,18 +2,19 @@
 """Build a TensorRT engine out of this folder, on the device that will run it. Needs the device's own `tensorrt` only.
 
     python3 build_engine.py [--output model.engine] [--batch MIN OPT MAX] [--workspace MIB] [--timing-cache FILE]
+                            [--dla CORE]
 
-Runs on Python 3.6 and newer, with TensorRT 8.x, 10.x and 11.x.
+Runs on Python 3.6 and newer, with TensorRT 8.x, 10.x and 11.x. What the folder is for stands in build.json.
 """
 
 import argparse
 import json
 import os
 import sys
-from typing import Any, List
+from typing import Any, Dict, List, Tuple
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-PLAIN, TYPED, FIRST_TYPED = "model.onnx", "model.typed.onnx", 11
+FIRST_TYPED = 11
 
 
 def main() -> None:
@@ -23,15 +24,16 @@ def main() -> None:
         import tensorrt as trt
     except ImportError:
         sys.exit("TensorRT's Python package is not here; JetPack brings it (python3-libnvinfer)")
-    major = int(trt.__version__.split(".")[0])
-    if major < 8:
+    version = _version(trt)
+    if version < (8,):
         sys.exit(f"TensorRT {trt.__version__} is too old: 8.0 or newer is needed")
-    path = os.path.join(HERE, options.onnx or (TYPED if major >= FIRST_TYPED else PLAIN))
+    plan = _plan(options)
+    path = os.path.join(HERE, options.onnx or _file(plan, version))
     print(f"TensorRT {trt.__version__}: building from {os.path.basename(path)}")
-    built = _build(trt, major, path, options)
+    built = _build(trt, path, plan, options)
     _write(options.output, bytes(built))
     print(f"wrote {options.output} ({os.path.getsize(options.output)} bytes)")
-    _describe(trt, options.output)
+    _describe(trt, options.output, options.batch[1])
 
 
 def _arguments() -> Any:
@@ -52,10 +54,50 @@ def _arguments() -> Any:
     parser.add_argument(
         "--version-compatible", action="store_true", help="for later versions of TensorRT too"
     )
+    parser.add_argument(
+        "--hardware-compatible", action="store_true", help="for other GPUs from Ampere on; not for Jetson"
+    )
+    parser.add_argument(
+        "--dla", type=int, metavar="CORE", help="core of the accelerator, of a bundle for it [0]"
+    )
     return parser.parse_args()
 
 
-def _build(trt: Any, major: int, path: str, options: Any) -> Any:
+def _version(trt: Any) -> Tuple[int, ...]:
+    """The numbers in front: what follows them may be a build's own words."""
+    numbers = []
+    for part in trt.__version__.split(".")[:3]:
+        if not part.isdigit():
+            break
+        numbers.append(int(part))
+    return tuple(numbers)
+
+
+def _plan(options: Any) -> Dict[str, Any]:
+    try:
+        with open(os.path.join(HERE, "build.json")) as file:
+            plan = json.load(file)  # type: Dict[str, Any]
+    except (OSError, ValueError) as error:
+        sys.exit(f"{error}: copy the whole bundle to the device")
+    if options.dla is not None and plan["dla"] is None:
+        sys.exit("this bundle is for the GPU: compile the model for jetson-int8-dla")
+    return plan
+
+
+def _file(plan: Dict[str, Any], version: Tuple[int, ...]) -> str:
+    for entry in plan["files"]:
+        if version >= tuple(entry["from"]) and (entry["below"] is None or version < tuple(entry["below"])):
+            return str(entry["onnx"])
+    files = ", ".join(f"{e['onnx']} from {'.'.join(map(str, e['from']))}" for e in plan["files"])
+    made = f"; it is made for {plan['made_for']}" if plan["made_for"] else ""
+    sys.exit(
+        f"this bundle has no file for TensorRT {'.'.join(map(str, version))} (it has {files}){made}: "
+        f"compile the model with --tensorrt {'.'.join(map(str, version[:2]))}"
+    )
+
+
+def _build(trt: Any, path: str, plan: Dict[str, Any], options: Any) -> Any:
+    major = _version(trt)[0]
     logger = trt.Logger(trt.Logger.WARNING)
     builder = trt.Builder(logger)
     network = builder.create_network(
@@ -66,13 +108,20 @@ def _build(trt: Any, major: int, path: str, options: Any) -> Any:
         sys.exit("\n".join(str(parser.get_error(i)) for i in range(parser.num_errors)))
     config = builder.create_builder_config()
     _set_memory(trt, config, options.workspace << 20)
-    for flag in _flags(major, options):
+    for flag in _flags(major, plan, options):
         config.set_flag(getattr(trt.BuilderFlag, flag))
     if hasattr(trt, "ProfilingVerbosity"):
         config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    if options.hardware_compatible:
+        config.hardware_compatibility_level = _level(trt)
     _set_profile(builder, network, config, options.batch)
+    # The configuration does not keep the calibrator: this name does.
+    calibrator = (
+        _use_dla(trt, builder, network, config, plan["dla"], options.dla or 0) if plan["dla"] else None
+    )
     cache = _load_cache(config, options.timing_cache)
     built = builder.build_serialized_network(network, config)
+    del calibrator
     if built is None:
         sys.exit("TensorRT could not build an engine; its messages are above")
     if cache is not None:
@@ -80,13 +129,72 @@ def _build(trt: Any, major: int, path: str, options: Any) -> Any:
     return built
 
 
-def _flags(major: int, options: Any) -> List[str]:
+def _flags(major: int, plan: Dict[str, Any], options: Any) -> List[str]:
     """From 11 on, a network computes in the types that its file names: there are no flags for them."""
-    with open(os.path.join(HERE, "manifest.json")) as file:
-        quantized = json.load(file)["target"]["precision"] == "int8"
-    flags = [] if major >= FIRST_TYPED else ["FP16", "INT8"] if quantized else ["FP16"]
+    flags = [] if major >= FIRST_TYPED else ["FP16", "INT8"] if plan["int8"] else ["FP16"]
+    flags += ["GPU_FALLBACK"] if plan["dla"] else []
+    flags += ["PREFER_PRECISION_CONSTRAINTS"] if plan["dla"] and major < FIRST_TYPED else []
     flags += ["SPARSE_WEIGHTS"] if options.sparse else []
     return flags + (["VERSION_COMPATIBLE"] if options.version_compatible else [])
+
+
+def _use_dla(trt: Any, builder: Any, network: Any, config: Any, files: Dict[str, str], core: int) -> Any:
+    """Run on a core of the accelerator what it takes, the rest on the GPU; up to 10.x with scales from the cache.
+
+    Returns:
+        The calibrator, ``None`` from 11 on: the file has the scales there.
+    """
+    if not 0 <= core < builder.num_DLA_cores:
+        sys.exit(f"there is no DLA core {core} here; this device has {builder.num_DLA_cores}")
+    config.default_device_type = trt.DeviceType.DLA
+    config.DLA_core = core
+    if _version(trt)[0] >= FIRST_TYPED or not files["cache"]:
+        return None
+    with open(os.path.join(HERE, files["layers"])) as file:
+        precisions = dict(entry.rsplit(":", 1) for entry in file.read().strip().split(",") if entry)
+    for layer in (network.get_layer(i) for i in range(network.num_layers)):
+        if precisions.get(layer.name) == "fp16":
+            layer.precision = trt.float16
+    calibrator = _calibrator(trt, os.path.join(HERE, files["cache"]))
+    config.int8_calibrator = calibrator
+    return calibrator
+
+
+def _calibrator(trt: Any, path: str) -> Any:
+    """A calibrator that has no data: the scales were found when the model was compiled."""
+    with open(path, "rb") as file:
+        _, _, scales = file.read().partition(b"\n")
+    head = f"TRT-{_number(_version(trt))}-EntropyCalibration2\n".encode("ascii")
+
+    class Cached(trt.IInt8EntropyCalibrator2):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.IInt8EntropyCalibrator2.__init__(self)
+
+        def get_batch_size(self) -> int:
+            return 1
+
+        def get_batch(self, names: Any) -> Any:
+            return None
+
+        def read_calibration_cache(self) -> bytes:
+            return head + scales
+
+        def write_calibration_cache(self, cache: Any) -> None:
+            pass
+
+    return Cached()
+
+
+def _number(version: Tuple[int, ...]) -> int:
+    """The version as NvInferVersion.h has it: 8502, 100300."""
+    major, minor, patch = (tuple(version) + (0, 0))[:3]
+    return major * (10000 if major >= 10 else 1000) + minor * 100 + patch
+
+
+def _level(trt: Any) -> Any:
+    if not hasattr(trt, "HardwareCompatibilityLevel"):
+        sys.exit(f"--hardware-compatible needs TensorRT 8.6 or newer, this is {trt.__version__}")
+    return trt.HardwareCompatibilityLevel.AMPERE_PLUS
 
 
 def _set_memory(trt: Any, config: Any, size: int) -> None:
@@ -116,15 +224,30 @@ def _load_cache(config: Any, path: str) -> Any:
     return cache if config.set_timing_cache(cache, False) else None
 
 
-def _describe(trt: Any, path: str) -> None:
+def _describe(trt: Any, path: str, batch: int) -> None:
     """Beside the engine, what TensorRT made of each layer: its type says what did not become int8."""
     if not hasattr(trt, "LayerInformationFormat"):
         return
     runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
     with open(path, "rb") as file:
         engine = runtime.deserialize_cuda_engine(file.read())
-    text = engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
+    inspector, context = engine.create_engine_inspector(), _shaped(trt, engine, batch)
+    if context is not None:
+        inspector.execution_context = context
+    text = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
     _write(path + ".layers.json", text.encode("utf-8"))
+
+
+def _shaped(trt: Any, engine: Any, batch: int) -> Any:
+    """A context with a batch: without one the inspector is silent about shapes. Before 8.5 tensors go by number: ``None``."""
+    if not hasattr(engine, "num_io_tensors"):
+        return None
+    context = engine.create_execution_context()
+    for name in [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]:
+        shape = tuple(engine.get_tensor_shape(name))
+        if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT and -1 in shape:
+            context.set_input_shape(name, tuple(batch if d == -1 else d for d in shape))
+    return context
 
 
 def _write(path: str, content: bytes) -> None:

@@ -136,7 +136,7 @@ def test_the_kit(bundle: Path) -> None:
 
 
 def test_a_static_batch_needs_no_shapes(tmp_path: Path) -> None:
-    copied.copy_kit(tmp_path, quantized=True, dynamic={})
+    copied.copy_kit(tmp_path, copied.Plan(True, (copied.ForVersions("model.onnx", (8,), None, "all"),)))
     assert "Shapes" not in (tmp_path / "trtexec.txt").read_text(encoding="utf-8")
 
 
@@ -167,3 +167,14 @@ def test_scales_that_float16_cannot_hold(factor: float, data: Tensor, tmp_path: 
     assert errors == []
     plain, typed = (run(folder / name, data) for name in ("model.onnx", "model.typed.onnx"))
     assert sqnr_db(plain, typed) > 35.0
+
+
+@pytest.mark.parametrize(
+    "last", [nn.Softmax(1), nn.LogSoftmax(1), nn.CELU(0.5)], ids=["softmax", "log_softmax", "celu"]
+)
+def test_a_float32_operator_as_the_last_one(last: nn.Module, data: Tensor, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 16, 3), last).eval()
+    artifact = fxc.compile(net, "jetson-fp16", example_inputs=(data[:1],))
+    with torch.no_grad():
+        assert sqnr_db(net(data), run(artifact.path / "model.typed.onnx", data)) > 45.0
