@@ -295,7 +295,6 @@ def build_artifact(
     preprocessing: Mapping[str, Any] | None = None,
     timings: Mapping[str, Any] | None = None,
     io: Mapping[str, Mapping[str, Any]] | None = None,
-    determinism: str = bundle.DETERMINISM,
     host: Host | None = None,
     written: bool = False,
 ) -> Artifact:
@@ -310,7 +309,6 @@ def build_artifact(
         preprocessing: how an image becomes an input (mean, std, size, layout, …).
         timings: seconds by stage; kept unhashed.
         io: for an input or output by name, what differs in the file: ``layout``, ``dtype``, ``scale``, ``zero_point``.
-        determinism: what holds for two runs, where a vendor's writer is not deterministic.
         host: what is known of targets; fxc's own and those of installed extensions by default.
         written: whether :func:`keep_program` has put ``program`` into ``work`` already.
 
@@ -339,7 +337,6 @@ def build_artifact(
             hashed,
             preprocessing=preprocessing,
             io=io or {},
-            determinism=determinism,
         )
         write_json(folder / bundle.MANIFEST, content)
         write_json(folder / bundle.TIMINGS, dict(timings or {}))

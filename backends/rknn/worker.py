@@ -81,7 +81,7 @@ def _toolkit(config: dict[str, Any]) -> Any:
     _say("start")
     from rknn.api import RKNN
 
-    tool = RKNN(verbose=False)
+    tool = RKNN(verbose=True)
     _must("config", tool.config(**config))
     return tool
 

@@ -1,0 +1,18 @@
+"""The files of a bundle for a Rockchip NPU."""
+
+from __future__ import annotations
+
+from fxc.compiler.target import Target
+
+MODEL = "model.onnx"
+"""What the NPU is meant to compute; ONNX Runtime executes it."""
+TOOLKIT = "model.toolkit.onnx"
+"""The same with the numbers as the toolkit must read them; a float target needs none."""
+RKNN = "model.rknn"
+LOG = "rknn.log"
+"""What the toolkit said while it built."""
+
+
+def source(target: Target) -> str:
+    """The file that the toolkit builds from."""
+    return TOOLKIT if target.quantized else MODEL
