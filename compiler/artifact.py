@@ -184,14 +184,26 @@ class Artifact:
         with reading(file):
             return tuple(found[key] for key in keys)
 
-    def runner(self, **options: Any) -> Runner:
-        """The model file loaded by its room's runtime; ``options`` such as ``precision`` and ``threads`` are the room's.
+    def runner(self, *, file: str | None = None, **options: Any) -> Runner:
+        """A model file loaded by its room's runtime.
+
+        Args:
+            file: another model file of the bundle, ``"model.rknn"``; the main one if left out.
+            options: the room's own, such as ``precision`` and ``threads``.
 
         Raises:
+            UsageError: the bundle has no such file.
             ToolchainError: the runtime is not installed, or cannot load the file.
         """
+        model = self.model if file is None else self._file(file)
         with self._still_here():
-            return self._host.open_runner(self.model, str(self.manifest["target"]["name"]), **options)
+            return self._host.open_runner(model, str(self.manifest["target"]["name"]), **options)
+
+    def _file(self, name: str) -> Path:
+        if name not in self.manifest["files"]:
+            models = [n for n in self.manifest["files"] if n.startswith("model")]
+            raise UsageError(f"the bundle has no file {name!r}", fix=f"one of {', '.join(models)}")
+        return self.path / name
 
     @contextmanager
     def _still_here(self) -> Iterator[None]:

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from fxc.backends.rknn.names import LOG, RKNN, source
+from fxc.backends.rknn.names import LOG, RANGES, RKNN, SAMPLE, source
 from fxc.backends.rknn.toolchain import RKNN as TOOLCHAIN
 from fxc.compiler.errors import ToolchainError, UsageError
+from fxc.compiler.files import read_json
 from fxc.compiler.scratch import WorkFolder
 from fxc.compiler.target import Target
 from fxc.compiler.toolchain import worker
@@ -24,6 +25,8 @@ SECONDS = "FXC_TOOLCHAIN_SECONDS"
 """The environment variable with the time limit of one build or simulation."""
 _SECONDS = 1800.0
 _SCRIPT = Path(__file__).with_name("worker.py")
+_REST = "float16"
+"""What a layer computes in whose range is not known."""
 _DISABLED = (
     # They write into arrays that the onnx package hands out read-only, and fail; the second one also counts padding wrongly.
     "fuse_pad_into_conv",
@@ -54,13 +57,25 @@ def missing() -> str:
     )
 
 
-def config(target: Target) -> dict[str, Any]:
-    """The keywords of ``RKNN.config``."""
-    return {
+def recipe(directory: Path, target: Target) -> dict[str, Any]:
+    """What the worker is asked: ``build_rknn.json`` of a bundle.
+
+    Raises:
+        ArtifactError: the ranges of an int16 file are missing or damaged.
+    """
+    config = {
         "target_platform": target.options["platform"],
         "optimization_level": _LEVEL,
         "disable_rules": list(_DISABLED),
     }
+    whole = {"action": "build", "model": source(target), "output": RKNN, "config": config}
+    whole |= {"dataset": None, "hybrid": None, "inputs": [], "layout": "nchw"}
+    if dtype := target.options.get("dtype"):
+        config["quantized_dtype"] = dtype
+        samples = sorted(path.name for path in directory.glob(SAMPLE.format("*")))
+        ranges = read_json(directory / RANGES)
+        whole |= {"dataset": [samples], "hybrid": {"layers": {}, "ranges": ranges, "rest": _REST}}
+    return whole
 
 
 def build(directory: Path, target: Target) -> dict[str, Any]:
@@ -71,8 +86,7 @@ def build(directory: Path, target: Target) -> dict[str, Any]:
     """
     with WorkFolder("rknn") as folder:
         work = Path(folder)
-        _give(directory, work, target)
-        answer = _ask(work, target)
+        answer = _ask(directory, work, target)
         for name in (RKNN, LOG):
             shutil.move(work / name, directory / name)
     return answer
@@ -93,30 +107,22 @@ def simulate(directory: Path, target: Target, samples: Sequence[Sequence[Array]]
     """
     with WorkFolder("rknn") as folder:
         work = Path(folder)
-        _give(directory, work, target)
         names = [
             list(worker.save_arrays(work, {f"input_{i}_{j}": x for j, x in enumerate(arrays)}).values())
             for i, arrays in enumerate(samples)
         ]
-        answer = _ask(work, target, inputs=names)
+        answer = _ask(directory, work, target, inputs=names)
         return [worker.load_arrays(work, outputs) for outputs in answer["outputs"]]
 
 
-def _ask(work: Path, target: Target, **request: Any) -> dict[str, Any]:
-    whole = {
-        "action": "build",
-        "model": source(target),
-        "output": RKNN,
-        "config": config(target),
-        "dataset": None,
-        "hybrid": None,
-        "inputs": [],
-        "layout": "nchw",
-        **request,
-    }
+def _ask(directory: Path, work: Path, target: Target, **more: Any) -> dict[str, Any]:
+    request = recipe(directory, target)
+    # The file, its weights if they lie beside it, and the sample.
+    for path in (*directory.glob(f"{source(target)}*"), *directory.glob(SAMPLE.format("*"))):
+        shutil.copyfile(path, work / path.name)
     environment = require(TOOLCHAIN)
     try:
-        return worker.run(environment, _SCRIPT, whole, work, seconds=seconds(), log=work / LOG)
+        return worker.run(environment, _SCRIPT, {**request, **more}, work, seconds=seconds(), log=work / LOG)
     except ToolchainError as error:
         error.where = _kept(work / LOG, environment.log.with_name(_FAILED))
         error.fix = error.fix and f"{error.fix}: {SECONDS}"
@@ -139,12 +145,6 @@ def seconds() -> float:
     if not 0 < found < float("inf"):
         raise UsageError(f"{SECONDS} is {given!r}", fix="a number of seconds above 0")
     return found
-
-
-def _give(directory: Path, work: Path, target: Target) -> None:
-    """Lay the file, and its weights beside it if it has such, into the toolkit's working folder."""
-    for path in directory.glob(f"{source(target)}*"):
-        shutil.copyfile(path, work / path.name)
 
 
 def _kept(log: Path, place: Path) -> str | None:

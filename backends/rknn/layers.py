@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,13 +54,20 @@ def kernels(found: list[Layer]) -> list[Kernel]:
     ]
 
 
-def fallbacks(found: list[Layer]) -> tuple[str, ...]:
-    """A sentence for each layer that the board's CPU computes."""
-    return tuple(
+def remarks(found: list[Layer], ignored: Sequence[str]) -> tuple[str, ...]:
+    """For the report: each layer that the board's CPU computes, and what the toolkit did not take of what it was told.
+
+    Args:
+        ignored: tensors that were given a range and that the toolkit does not know, because it fused them away.
+    """
+    slow = [
         f"{_label(row)}: {row.op} runs on the board's CPU, the NPU has no such operator"
         for row in found
         if row.device == "CPU" and row.op != "Reshape"
-    )
+    ]
+    if ignored:
+        slow.append(f"the toolkit ignored the ranges of {len(ignored)} tensors: {', '.join(ignored)}")
+    return tuple(slow)
 
 
 def _label(row: Layer) -> str:

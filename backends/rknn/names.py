@@ -7,7 +7,10 @@ from fxc.compiler.target import Target
 MODEL = "model.onnx"
 """What the NPU is meant to compute; ONNX Runtime executes it."""
 TOOLKIT = "model.toolkit.onnx"
-"""The same with the numbers as the toolkit must read them; a float target needs none."""
+"""The same with the numbers as the toolkit must read them; only int8 needs it."""
+RANGES = "model.ranges.json"
+"""For int16: lowest and highest value of each tensor of the float file; and a sample, which the toolkit wants too."""
+SAMPLE = "sample_{}.npy"
 RKNN = "model.rknn"
 LOG = "rknn.log"
 """What the toolkit said while it built."""
@@ -15,4 +18,4 @@ LOG = "rknn.log"
 
 def source(target: Target) -> str:
     """The file that the toolkit builds from."""
-    return TOOLKIT if target.quantized else MODEL
+    return TOOLKIT if target.precision == "int8" else MODEL

@@ -16,6 +16,10 @@ A8 = QuantSpec(dtype="int8", qmin=-128, qmax=127)
 W8 = QuantSpec(dtype="int8", qmin=-127, qmax=126, symmetric=True, axis=0)
 """Weights: per output channel. The toolkit makes symmetric scales 128/127 as large and requantizes: 127 would not survive."""
 
+A16 = QuantSpec(dtype="int16", qmin=-32768, qmax=32767, symmetric=True, scale_kind="pow2")
+W16 = A16.but(qmin=-32767, axis=0)
+"""Dynamic fixed point: scales are powers of two."""
+
 _NORM = "normalization is computed in float16; its output is requantized by the layer that reads it"
 _ATTENTION = "attention's products are computed in float16: their operands come out of float operators"
 
@@ -85,6 +89,20 @@ SCHEME = QuantScheme(
 """Everything that can be is int8: the NPU converts at every border to float16."""
 
 
+def _wide(rule: OpRule) -> OpRule:
+    return replace(
+        rule,
+        inputs=A16,
+        weight=W16 if rule.weight else None,
+        output=A16 if rule.output else None,
+        bias="float",
+    )
+
+
+SCHEME16 = replace(SCHEME, name="rknn-w16a16", rules=tuple(_wide(r) for r in SCHEME.rules), fixed_output={})
+"""The same in sixteen bits."""
+
+
 def _int8(platform: str) -> Target:
     return Target(
         name=f"{platform}-int8",
@@ -115,6 +133,17 @@ def _fp16(platform: str) -> Target:
     )
 
 
+def _int16(platform: str) -> Target:
+    return replace(
+        _int8(platform),
+        name=f"{platform}-int16",
+        precision="int16",
+        scheme=SCHEME16,
+        options={"platform": platform, "dtype": "w16a16i_dfp"},
+        notes="w16a16; the toolkit quantizes, with our ranges; needs fxc toolchain install rknn",
+    )
+
+
 RK3588_INT8, RK3588_FP16 = _int8("rk3588"), _fp16("rk3588")
 RK3576_INT8, RK3576_FP16 = _int8("rk3576"), _fp16("rk3576")
 RK3568_INT8, RK3568_FP16 = _int8("rk3568"), _fp16("rk3568")
@@ -123,21 +152,29 @@ RK3562_INT8, RK3562_FP16 = _int8("rk3562"), _fp16("rk3562")
 RV1126B_INT8, RV1126B_FP16 = _int8("rv1126b"), _fp16("rv1126b")
 RV1106_INT8, RV1106B_INT8 = _int8("rv1106"), _int8("rv1106b")
 RV1103_INT8, RV1103B_INT8 = _int8("rv1103"), _int8("rv1103b")
+RK3588_INT16, RK3576_INT16, RK3568_INT16 = _int16("rk3588"), _int16("rk3576"), _int16("rk3568")
+RK3562_INT16, RV1126B_INT16, RV1106_INT16 = _int16("rk3562"), _int16("rv1126b"), _int16("rv1106")
 
 TARGETS = (
     RK3588_INT8,
     RK3588_FP16,
+    RK3588_INT16,
     RK3576_INT8,
     RK3576_FP16,
+    RK3576_INT16,
     RK3568_INT8,
     RK3568_FP16,
+    RK3568_INT16,
     RK3566_INT8,
     RK3566_FP16,
     RK3562_INT8,
     RK3562_FP16,
+    RK3562_INT16,
     RV1126B_INT8,
     RV1126B_FP16,
+    RV1126B_INT16,
     RV1106_INT8,
+    RV1106_INT16,
     RV1106B_INT8,
     RV1103_INT8,
     RV1103B_INT8,

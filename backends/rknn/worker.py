@@ -1,7 +1,8 @@
-"""What runs inside RKNN-Toolkit2's environment, as a program of its own: ``worker.py REQUEST ANSWER``.
+"""What runs inside RKNN-Toolkit2's environment, as a program of its own: ``worker.py [REQUEST ANSWER]``.
 
 It imports nothing of fxc, and must do with the toolkit's Python and numpy. Files that a request names lie in the current
-folder; arrays are ``.npy``. Actions:
+folder; arrays are ``.npy``. A bundle carries it as ``build_rknn.py`` with ``build_rknn.json`` for its request: run it in the
+bundle's folder, by a Python that has rknn-toolkit2 2.5.0 and setuptools<70. Actions:
 
 ``versions``
     → ``{"versions": {distribution: version}}``
@@ -14,8 +15,9 @@ as the toolkit cannot simulate a saved file.
                       codes; 3, the toolkit's default, changes some (seen: global average pooling off by up to 4)
     dataset           samples, each a list of one array per input: the toolkit quantizes by itself. ``null``: what the file
                       says, Q/DQ or float. The samples are NCHW whatever the board will get, and before mean and deviation
-    hybrid            ``{"layers": {tensor: "float16" | "int16" | "int8"}, "ranges": {tensor: [min, max]}}`` or ``null``;
-                      needs ``dataset``. A layer goes by the name of its output tensor
+    hybrid            ``{"layers": {tensor: "float16" | "int16" | "int8"}, "ranges": {tensor: [min, max]}, "rest": type}``
+                      or ``null``; needs ``dataset``. A layer goes by the name of its output tensor. "rest", if there, is the
+                      type of layers without a range: the toolkit makes some of its own, tiles of a wide convolution
     inputs            samples to simulate. Floats in the file's own layout, or, where the config folds mean and deviation
                       in, what the board gets
     layout            ``"nchw"`` or ``"nhwc"``, of the 4-d arrays in ``inputs``
@@ -121,6 +123,8 @@ def _edit(path: Path, hybrid: dict[str, Any]) -> dict[str, Any]:
     document = ruamel.load(path.read_text())
     known = document["quantize_parameters"]
     layers, ranges = hybrid.get("layers") or {}, hybrid.get("ranges") or {}
+    if rest := hybrid.get("rest"):
+        layers = {**{name: rest for name in known if name not in ranges}, **layers}
     document["custom_quantize_layers"] = {name: dtype for name, dtype in layers.items() if name in known}
     for name, (low, high) in ranges.items():
         if name in known:
@@ -178,13 +182,17 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     """Read the request, write the answer in one step, and leave without the toolkit's own clean-up, which can abort."""
-    request = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    temporary = Path(f"{sys.argv[2]}.new")
-    temporary.write_text(json.dumps(_answer(request)), encoding="utf-8")
-    temporary.replace(sys.argv[2])
+    names = sys.argv[1:] or ["build_rknn.json", "build_rknn.answer.json"]
+    request = json.loads(Path(names[0]).read_text(encoding="utf-8"))
+    answer = _answer(request)
+    temporary = Path(f"{names[1]}.new")
+    temporary.write_text(json.dumps(answer), encoding="utf-8")
+    temporary.replace(names[1])
+    said = answer.get("error")
+    _say(f"{said['what']}: {said['why']}" if said else "done")
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0)
+    os._exit(1 if said else 0)
 
 
 if __name__ == "__main__":

@@ -8,22 +8,20 @@ from typing import Any
 
 from fxc.compiler.files import write_json
 
-_SCRIPTS = ("build_rknn.py", "run_rknn.py")
-_SETTINGS = "build_rknn.json"
+_SCRIPTS = {
+    "build_rknn.py": ("fxc.backends.rknn", "worker.py"),
+    "run_rknn.py": ("fxc.backends.rknn.kit", "run_rknn.py"),
+}
+_REQUEST = "build_rknn.json"
 
 
-def copy_kit(directory: Path, model: str, config: dict[str, Any]) -> tuple[str, ...]:
-    """Write the scripts, and the settings of the build, into ``directory``.
-
-    Args:
-        model: the file to build from.
-        config: keywords of ``RKNN.config``.
+def copy_kit(directory: Path, recipe: dict[str, Any]) -> tuple[str, ...]:
+    """Write the scripts, and what the first of them is asked, into ``directory``.
 
     Returns:
         The files' names.
     """
-    for name in _SCRIPTS:
-        source = files("fxc.backends.rknn.kit") / name
-        (directory / name).write_bytes(source.read_bytes())
-    write_json(directory / _SETTINGS, {"model": model, "config": config})
-    return (*_SCRIPTS, _SETTINGS)
+    for name, (package, script) in _SCRIPTS.items():
+        (directory / name).write_bytes((files(package) / script).read_bytes())
+    write_json(directory / _REQUEST, recipe)
+    return (*_SCRIPTS, _REQUEST)

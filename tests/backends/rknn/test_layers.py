@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from fxc.backends.rknn.layers import Layer, fallbacks, kernels, layers
+from fxc.backends.rknn.layers import Layer, kernels, layers, remarks
 
 LOG = """D RKNN: [13:45:38.170]                              Network Layer Information Table
 D RKNN: [13:45:38.170] -----------------------------------------------------------------------------------------------
@@ -42,8 +42,9 @@ def test_only_what_multiplies_is_a_kernel(tmp_path: Path) -> None:
 
 
 def test_what_the_cpu_of_the_board_does_is_told(tmp_path: Path) -> None:
-    (note,) = fallbacks(layers(write(tmp_path, LOG)))
-    assert note.startswith("exp: Exp runs on the board's CPU")
+    cpu, ignored = remarks(layers(write(tmp_path, LOG)), ["a", "b"])
+    assert cpu.startswith("exp: Exp runs on the board's CPU")
+    assert ignored == "the toolkit ignored the ranges of 2 tensors: a, b"
 
 
 def test_the_last_of_several_tables_counts(tmp_path: Path) -> None:

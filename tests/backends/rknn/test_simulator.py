@@ -155,6 +155,34 @@ def test_float16(tmp_path: Path) -> None:
     assert not artifact.model.with_name("model.toolkit.onnx").exists()
 
 
+def test_sixteen_bits_take_our_ranges(tmp_path: Path) -> None:
+    """Of inputs far apart the toolkit sees noise only: with ranges of its own it would cut them off."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 4)).eval()
+    data = torch.randn(8, 3, 8, 8) * torch.tensor([0.1, 1.0, 30.0])[:, None, None]
+    artifact = fxc.compile(net, "rk3588-int16", example_inputs=(data[:1],), calibration_data=[data])
+    rows = {row.get("file", ""): row["file_db"] for row in artifact.report["accuracy"]["outputs"]}
+    assert rows[""] > 70
+    assert rows["model.rknn"] > 45
+    assert all("int16" in text for text in artifact.report["kernels"]["by_implementation"])
+    low, high = json.loads((artifact.path / "model.ranges.json").read_text())["input"]
+    assert -low == high
+    assert float(data.abs().max()) <= high * 1.0001 < 2.0001 * float(data.abs().max())
+
+
+def test_a_layer_kept_in_float_is_float16_on_the_npu() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 1)
+    ).eval()
+    data = torch.randn(8, 3, 12, 12)
+    artifact = fxc.compile(
+        net, "rk3588-int8", example_inputs=(data[:1],), calibration_data=[data], keep_float=["2"]
+    )
+    assert artifact.report["kernels"]["float_layers"] == ["2"]
+    assert artifact.report["kernels"]["integer"] == 2
+
+
 def test_over_the_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FXC_TOOLCHAIN_SECONDS", "1")
     with pytest.raises(ToolchainError, match="rknn") as raised:
