@@ -166,14 +166,26 @@ class Artifact:
         names = [spec.name for spec in self._signature.outputs]
         return compare_outputs(self.golden, names, folder, report=self.report, tolerance_db=tolerance_db)
 
-    def runner(self, **options: Any) -> Runner:
-        """The model file loaded by its room's runtime; ``options`` such as ``precision`` and ``threads`` are the room's.
+    def runner(self, *, file: str | None = None, **options: Any) -> Runner:
+        """A model file loaded by its room's runtime.
+
+        Args:
+            file: another model file of the bundle, ``"model.rknn"``; the main one if left out.
+            options: the room's own, such as ``precision`` and ``threads``.
 
         Raises:
+            UsageError: the bundle has no such file.
             ToolchainError: the runtime is not installed, or cannot load the file.
         """
+        model = self.model if file is None else self._file(file)
         with self._still_here():
-            return self._host.open_runner(self.model, str(self.manifest["target"]["name"]), **options)
+            return self._host.open_runner(model, str(self.manifest["target"]["name"]), **options)
+
+    def _file(self, name: str) -> Path:
+        if name not in self.manifest["files"]:
+            models = [n for n in self.manifest["files"] if n.startswith("model")]
+            raise UsageError(f"the bundle has no file {name!r}", fix=f"one of {', '.join(models)}")
+        return self.path / name
 
     @contextmanager
     def _still_here(self) -> Iterator[None]:
@@ -277,7 +289,6 @@ def build_artifact(
     preprocessing: Mapping[str, Any] | None = None,
     timings: Mapping[str, Any] | None = None,
     io: Mapping[str, Mapping[str, Any]] | None = None,
-    determinism: str = bundle.DETERMINISM,
     host: Host | None = None,
     written: bool = False,
 ) -> Artifact:
@@ -292,7 +303,6 @@ def build_artifact(
         preprocessing: how an image becomes an input (mean, std, size, layout, …).
         timings: seconds by stage; kept unhashed.
         io: for an input or output by name, what differs in the file: ``layout``, ``dtype``, ``scale``, ``zero_point``.
-        determinism: what holds for two runs, where a vendor's writer is not deterministic.
         host: what is known of targets; fxc's own and those of installed extensions by default.
         written: whether :func:`keep_program` has put ``program`` into ``work`` already.
 
@@ -321,7 +331,6 @@ def build_artifact(
             hashed,
             preprocessing=preprocessing,
             io=io or {},
-            determinism=determinism,
         )
         write_json(folder / bundle.MANIFEST, content)
         write_json(folder / bundle.TIMINGS, dict(timings or {}))

@@ -48,6 +48,7 @@ class Emitted:
         tensors: label of a program node to the name of its tensor in the file, for layer-by-layer checks.
         notes: sentences for the report.
         variants: further model files with the same inputs and outputs, for other versions of the toolchain: each is run too.
+        varies: files whose bytes differ between two runs, because a vendor's writer is not deterministic.
     """
 
     model: str
@@ -58,6 +59,7 @@ class Emitted:
     tensors: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     variants: tuple[str, ...] = ()
+    varies: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

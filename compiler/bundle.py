@@ -67,7 +67,6 @@ def manifest(
     *,
     preprocessing: Mapping[str, Any] | None,
     io: Mapping[str, Mapping[str, Any]],
-    determinism: str,
 ) -> dict[str, Any]:
     """The content of ``manifest.json``; ``files`` is what :func:`hashes` gave."""
     inputs = zip(program.tensor_inputs, emitted.inputs)
@@ -93,10 +92,16 @@ def manifest(
         "program_hash": structural_hash(program),
         "tools": {**_tools(), **emitted.tools},
         "host": {"can": target.host, "machine": platform.machine(), "system": platform.system()},
-        "determinism": determinism,
+        "determinism": _determinism(emitted),
         "files": dict(files),
     }
     return {**content, HASH: manifest_hash(content)}
+
+
+def _determinism(emitted: Emitted) -> str:
+    if not emitted.varies:
+        return DETERMINISM
+    return f"{DETERMINISM}, but for what the vendor's tool writes: {', '.join(emitted.varies)}"
 
 
 def target_facts(target: Target) -> dict[str, Any]:

@@ -11,13 +11,18 @@ from fxc.compiler.errors import UsageError
 from fxc.compiler.passbase import CLOSE, Pass, PassResult, Promise
 from fxc.compiler.program import Program
 from fxc.compiler.rule import Rule
-from fxc.passes import substitute_activation, substitute_norm, substitute_shape
+from fxc.passes import substitute_activation, substitute_conv, substitute_norm, substitute_shape
 from fxc.passes.canonical_args import normalize_args
 from fxc.passes.spelling import settle
 
 RULES: dict[str, Rule] = {
     rule.name: rule
-    for rule in (*substitute_activation.RULES, *substitute_norm.RULES, *substitute_shape.RULES)
+    for rule in (
+        *substitute_activation.RULES,
+        *substitute_conv.RULES,
+        *substitute_norm.RULES,
+        *substitute_shape.RULES,
+    )
 }
 """Every substitution by name; its identity is the first line of its function's docstring."""
 

@@ -28,12 +28,35 @@ TARGETS = {
     "jetson-int8-dla": "fxc.backends.tensorrt.target:JETSON_INT8_DLA",
     "tensorrt-int8": "fxc.backends.tensorrt.target:TENSORRT_INT8",
     "tensorrt-fp16": "fxc.backends.tensorrt.target:TENSORRT_FP16",
+    "rk3588-int8": "fxc.backends.rknn.target:RK3588_INT8",
+    "rk3588-fp16": "fxc.backends.rknn.target:RK3588_FP16",
+    "rk3588-int16": "fxc.backends.rknn.target:RK3588_INT16",
+    "rk3576-int8": "fxc.backends.rknn.target:RK3576_INT8",
+    "rk3576-fp16": "fxc.backends.rknn.target:RK3576_FP16",
+    "rk3576-int16": "fxc.backends.rknn.target:RK3576_INT16",
+    "rk3568-int8": "fxc.backends.rknn.target:RK3568_INT8",
+    "rk3568-fp16": "fxc.backends.rknn.target:RK3568_FP16",
+    "rk3568-int16": "fxc.backends.rknn.target:RK3568_INT16",
+    "rk3566-int8": "fxc.backends.rknn.target:RK3566_INT8",
+    "rk3566-fp16": "fxc.backends.rknn.target:RK3566_FP16",
+    "rk3562-int8": "fxc.backends.rknn.target:RK3562_INT8",
+    "rk3562-fp16": "fxc.backends.rknn.target:RK3562_FP16",
+    "rk3562-int16": "fxc.backends.rknn.target:RK3562_INT16",
+    "rv1126b-int8": "fxc.backends.rknn.target:RV1126B_INT8",
+    "rv1126b-fp16": "fxc.backends.rknn.target:RV1126B_FP16",
+    "rv1126b-int16": "fxc.backends.rknn.target:RV1126B_INT16",
+    "rv1106-int8": "fxc.backends.rknn.target:RV1106_INT8",
+    "rv1106-int16": "fxc.backends.rknn.target:RV1106_INT16",
+    "rv1106b-int8": "fxc.backends.rknn.target:RV1106B_INT8",
+    "rv1103-int8": "fxc.backends.rknn.target:RV1103_INT8",
+    "rv1103b-int8": "fxc.backends.rknn.target:RV1103B_INT8",
 }
 
 ROOMS = {
     "openvino": "fxc.backends.openvino",
     "ort": "fxc.backends.ort",
     "tensorrt": "fxc.backends.tensorrt",
+    "rknn": "fxc.backends.rknn",
 }
 
 PASSES = {

@@ -10,6 +10,7 @@ from fxc.passes.substitute import RULES, Substitute
 from tests.passes.checks import Fn, canonical, operators, run
 
 X = torch.randn(2, 8, 6, 6)
+P = torch.randn(2, 3, 16, 24)
 Q = torch.randn(2, 3, 5, 4)
 K = torch.randn(2, 3, 7, 4)
 LOWER = torch.ones(5, 7, dtype=torch.bool).tril()
@@ -53,6 +54,8 @@ CASES = {
     "roll by nothing": (["roll"], lambda m, x: torch.roll(x, (6, 7), (2, 3)), (X,)),
     "conv1d": (["conv1d"], lambda m, x: m.conv1d(x[:, :, 0]), (X,)),
     "linear": (["linear"], lambda m, x: m.linear(x.flatten(1)), (X,)),
+    "patch_conv": (["patch_conv"], lambda m, x: F.conv2d(x, m.patch, m.slope, stride=8), (P,)),
+    "dense_conv_transpose": (["dense_conv_transpose"], lambda m, x: F.conv_transpose2d(x, m.grouped, m.slope[:6], stride=2, groups=2), (X,)),
     "upsample_nearest": (["upsample_nearest"], lambda m, x: F.interpolate(x, scale_factor=3), (X,)),
     "upsample_nearest to a size": (["upsample_nearest"], lambda m, x: F.interpolate(x, size=(12, 18)), (X,)),
 }  # fmt: skip
@@ -63,6 +66,7 @@ def _model(function):
     return Fn(
         function, slope=nn.Parameter(torch.rand(8)), image=nn.Parameter(torch.rand(6, 6)), lower=LOWER,
         empty=EMPTY, added=torch.randn(5, 7), conv1d=nn.Conv1d(8, 4, 3, stride=2, padding=1, groups=2), linear=nn.Linear(288, 5),
+        patch=torch.randn(8, 3, 8, 8) / 14, grouped=torch.randn(8, 3, 2, 2),
     )  # fmt: skip
 
 
@@ -90,6 +94,10 @@ LEFT_ALONE = {
     "another order of norm": (["vector_norm"], lambda m, x: torch.linalg.vector_norm(x, ord=1, dim=1), (X,)),
     "upsampling by a fraction": (["upsample_nearest"], lambda m, x: F.interpolate(x, size=(9, 9)), (X,)),
     "linear on more than rows": (["linear"], lambda m, x: F.linear(x, m.image), (X,)),
+    "patches that overlap": (["patch_conv"], lambda m, x: F.conv2d(x, torch.ones(2, 3, 8, 8), stride=7), (P[..., :15, :22],)),
+    "patches with a rest": (["patch_conv"], lambda m, x: F.conv2d(x, torch.ones(2, 3, 8, 8), stride=8), (P[..., :15, :22],)),
+    "small patches": (["patch_conv"], lambda m, x: F.conv2d(x, torch.ones(2, 3, 4, 4), stride=4), (P,)),
+    "a transposed convolution without groups": (["dense_conv_transpose"], lambda m, x: F.conv_transpose2d(x, torch.ones(8, 3, 2, 2)), (X,)),
     "attention whose heads share keys": (["sdpa"], lambda m, q, k: F.scaled_dot_product_attention(q, k[:, :1], k[:, :1], enable_gqa=True), (Q, K)),
 }  # fmt: skip
 

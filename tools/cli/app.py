@@ -10,6 +10,7 @@ from fxc.tools.cli.inspect import inspect_command
 from fxc.tools.cli.lint import lint_command
 from fxc.tools.cli.run import run_command
 from fxc.tools.cli.targets import targets_command
+from fxc.tools.cli.toolchain import toolchain_app
 from fxc.tools.cli.verify import verify_command
 
 
@@ -29,6 +30,7 @@ def application() -> typer.Typer:
     app.command("inspect")(inspect_command)
     app.command("lint")(lint_command)
     app.command("targets")(targets_command)
+    app.add_typer(toolchain_app(), name="toolchain")
     app.callback(invoke_without_command=True)(_root)
     return app
 

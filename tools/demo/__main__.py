@@ -20,15 +20,20 @@ import fxc
 from fxc.compiler.artifact import Artifact, check_output
 from fxc.compiler.errors import FxcError
 from fxc.compiler.files import write_json, write_text
+from fxc.compiler.toolchain.environment import environment, status
+from fxc.toolchains import toolchain
 from fxc.tools.demo import measure
 from fxc.tools.demo.outcome import Outcome, as_dict, missed
 from fxc.tools.demo.probe import peak_memory
-from fxc.tools.demo.table import measured, processor, stage_line, table
+from fxc.tools.demo.table import measured, processor, stage_line, stand_ins, table
 from fxc.tools.demo.training import DigitsNet, Fold, folds, train_all
 from fxc.tools.report import render
 
 TARGETS = (("cpu-int8", "cpu-fp32"),)
 """Each target to compile for, with the float target it is measured against."""
+ELSEWHERE = {"jetson-int8": "its file in ONNX Runtime"}
+SIMULATED = {"rk3588-int8": ("rknn", "RKNN-Toolkit2's simulator")}
+"""Targets of chips that are not here, and what answers in their place; the second with the toolchain that it takes."""
 
 _CALIBRATION_IMAGES = 256
 _CALIBRATION_BATCH = 32
@@ -54,7 +59,8 @@ def run(plan: Plan, directory: Path, console: Console) -> tuple[list[Outcome], d
     Returns:
         One outcome per target, and the last fold's artifacts by target, read back from ``directory``.
     """
-    outcomes = [Outcome(target, reference) for target, reference in TARGETS]
+    here = [Outcome(target, reference) for target, reference in TARGETS]
+    outcomes = [*here, *elsewhere(TARGETS[0][1], console)]
     artifacts: dict[str, Artifact] = {}
     pairs = list(zip(folds(), trained(plan, console)))
     for number, (fold, model) in enumerate(pairs, 1):
@@ -64,18 +70,36 @@ def run(plan: Plan, directory: Path, console: Console) -> tuple[list[Outcome], d
                 artifacts[outcome.target] = answered(outcome, model, fold, directory)
             console.print(f"{said} took {outcome.compiles[-1]:.1f} s", highlight=False)
     fold, model = pairs[-1]
-    for outcome in outcomes:
+    for outcome in here:
         with console.status(f"measuring {outcome.target}"):
             artifacts[outcome.reference] = compile_fold(model, fold, outcome.reference, directory)
             measure_files(outcome, artifacts, plan.rounds)
+    for outcome in outcomes[len(here) :]:
+        artifact, reference = artifacts[outcome.target], artifacts[outcome.reference]
+        # What the device loads, where it was built; a file that it still has to build from says nothing.
+        if file := measure.built(artifact):
+            outcome.sizes = (measure.file_bytes(reference), measure.file_bytes(artifact, file))
     return outcomes, artifacts
+
+
+def elsewhere(reference: str, console: Console) -> list[Outcome]:
+    """The outcomes to be of chips that are not here; of those whose toolchain is not installed a line says how."""
+    found = dict(ELSEWHERE)
+    for target, (name, words) in SIMULATED.items():
+        tool = toolchain(name)
+        if status(environment(tool)).state == "ready":
+            found[target] = words
+        else:
+            console.print(f"{target} is left out: {tool.command} installs what simulates it", highlight=False)
+    return [Outcome(target, reference, elsewhere=words) for target, words in found.items()]
 
 
 def answered(outcome: Outcome, model: DigitsNet, fold: Fold, directory: Path) -> Artifact:
     """Compile for the outcome's target and count what float and artifact answer on the held-out digits."""
     artifact = compile_fold(model, fold, outcome.target, directory)
     logits = measure.answers_of(model, fold.test_images)
-    outcome.answers.add(fold.test_images, fold.test_labels, logits, artifact(fold.test_images))
+    answers = measure.answered_by(artifact, measure.built(artifact), fold.test_images)
+    outcome.answers.add(fold.test_images, fold.test_labels, logits, answers)
     outcome.timings.append(artifact.timings["stages"])
     return artifact
 
@@ -148,7 +172,7 @@ def main(arguments: list[str] | None = None) -> int:
     console, plan = Console(), QUICK if options.quick else Plan()
     torch.set_num_threads(threads())
     try:
-        for target in {name for pair in TARGETS for name in pair}:
+        for target in {*ELSEWHERE, *SIMULATED, *(name for pair in TARGETS for name in pair)}:
             check_output(options.output / target, force=True)
         outcomes, artifacts = run(plan, options.output, console)
     except FxcError as error:
@@ -157,8 +181,9 @@ def main(arguments: list[str] | None = None) -> int:
     runtime = artifacts[outcomes[0].target].runner().describe.split(",")[0]
     about = (
         f"{processor()}, {threads()} threads, {runtime}. Latencies: medians of {plan.rounds} interleaved rounds, one image "
-        f"at a time, at the precision hint in the row's name; this machine's default is {measure.precision_hints()[-1]}."
-    )
+        f"at a time, at the precision hint in the row's name; this machine's default is {measure.precision_hints()[-1]}. "
+        f"{stand_ins(outcomes)}"
+    ).strip()
     write(outcomes, artifacts, options.output, about)
     console.print(table(outcomes, about))
     for outcome in outcomes:

@@ -19,6 +19,7 @@ from fxc.stages import STAGES
 
 IMAGE_SHAPE = (1, 1, 8, 8)
 """One digit, as the model takes it."""
+BUILT = "model.rknn"
 _CALLS = 20
 
 
@@ -124,9 +125,23 @@ def precision_hints() -> tuple[str, ...]:
     return ("f32",) if default == "f32" else ("f32", str(default))
 
 
-def file_bytes(artifact: Artifact) -> int:
-    """Size of the model file with any external data, in bytes."""
-    return sum((artifact.path / name).stat().st_size for name in artifact.report["size"]["files"])
+def file_bytes(artifact: Artifact, file: str | None = None) -> int:
+    """Size in bytes of the model file, or of another file of the bundle."""
+    return (artifact.model if file is None else artifact.path / file).stat().st_size
+
+
+def built(artifact: Artifact) -> str | None:
+    """The file that the device loads, where it was built and can be simulated here."""
+    return next(
+        (row["file"] for row in artifact.report["accuracy"]["outputs"] if row.get("file") == BUILT), None
+    )
+
+
+def answered_by(artifact: Artifact, file: str | None, images: Tensor) -> Tensor:
+    """``[n, 10]`` logits of the artifact, or of another of its model files."""
+    if file is None:
+        return artifact(images)
+    return torch.from_numpy(artifact.runner(file=file)([images.numpy()])[0])
 
 
 def stage_medians(timings: Sequence[Mapping[str, float]]) -> dict[str, float]:

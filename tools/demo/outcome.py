@@ -29,10 +29,11 @@ class Outcome:
     Attributes:
         target: its name, and ``reference`` the float target beside it.
         answers: over all held-out images.
-        sizes: bytes of the float and the compiled file.
+        sizes: bytes of the float and the compiled file; zeros if the device's file is not built here.
         latencies: one per precision hint.
         memory: per file, ``runtime`` and ``peak`` bytes of a process that runs it.
         timings: seconds by stage of every compile, in order.
+        elsewhere: for a chip that is not here: what answered in its place, in words. Then there are no latencies and no memory.
     """
 
     target: str
@@ -42,6 +43,7 @@ class Outcome:
     latencies: list[Latency] = field(default_factory=list)
     memory: dict[str, dict[str, int]] = field(default_factory=dict)
     timings: list[Mapping[str, float]] = field(default_factory=list)
+    elsewhere: str = ""
 
     @property
     def compiles(self) -> list[float]:
@@ -56,12 +58,13 @@ class Outcome:
     @property
     def size_ratio(self) -> float:
         """Compiled file over float file."""
-        return self.sizes[1] / self.sizes[0]
+        return self.sizes[1] / self.sizes[0] if self.sizes[0] else 0.0
 
 
 def rows(outcome: Outcome) -> tuple[Row, ...]:
     """The table's rows, in reading order."""
-    return (*_answer_rows(outcome), _size_row(outcome), *_latency_rows(outcome), *_cost_rows(outcome))
+    sizes = [_size_row(outcome)] if outcome.sizes[0] else []
+    return (*_answer_rows(outcome), *sizes, *_latency_rows(outcome), *_cost_rows(outcome))
 
 
 def missed(outcome: Outcome) -> list[Row]:
@@ -97,6 +100,7 @@ def as_dict(outcome: Outcome) -> dict[str, Any]:
         "file_bytes": {"float": outcome.sizes[0], "compiled": outcome.sizes[1], "ratio": outcome.size_ratio},
         "latency": [vars(latency) for latency in outcome.latencies],
         "memory": outcome.memory,
+        "elsewhere": outcome.elsewhere,
         "compile_seconds": {"stages": outcome.stages, "first": outcome.compiles[0]},
         "missed": [row.what for row in missed(outcome)],
     }
@@ -153,13 +157,14 @@ def _latency_rows(outcome: Outcome) -> list[Row]:
 
 
 def _cost_rows(outcome: Outcome) -> list[Row]:
+    compile_time = f"{sum(outcome.stages.values()):.1f} s"
+    seconds = Row("compile time", "", compile_time, f"first {outcome.compiles[0]:.1f} s")
+    return [seconds] if outcome.elsewhere else [*_memory_rows(outcome), seconds]
+
+
+def _memory_rows(outcome: Outcome) -> list[Row]:
     float_memory, memory = outcome.memory["float"], outcome.memory["compiled"]
     above = [m["peak"] - m["runtime"] for m in (float_memory, memory)]
     peaks = Row("peak memory, process", size(float_memory["peak"]), size(memory["peak"]))
     change = f"{above[1] / above[0]:.2f}×" if above[0] > 0 else ""
-    compile_time = f"{sum(outcome.stages.values()):.1f} s"
-    return [
-        peaks,
-        Row("peak memory, model", size(above[0]), size(above[1]), change),
-        Row("compile time", "", compile_time, f"first {outcome.compiles[0]:.1f} s"),
-    ]
+    return [peaks, Row("peak memory, model", size(above[0]), size(above[1]), change)]

@@ -30,6 +30,11 @@ def table(outcomes: list[Outcome], about: str) -> Table:
     return result
 
 
+def stand_ins(outcomes: list[Outcome]) -> str:
+    """What answered for the chips that are not here."""
+    return " ".join(f"For {o.target} answered {o.elsewhere}." for o in outcomes if o.elsewhere)
+
+
 def stage_line(outcome: Outcome) -> str:
     """The compile's stages with their seconds, in order."""
     parts = " · ".join(f"{stage} {seconds:.2f}" for stage, seconds in outcome.stages.items())

@@ -1,0 +1,27 @@
+"""The kit as files of a bundle."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from fxc.compiler.files import write_json
+
+_SCRIPTS = {
+    "build_rknn.py": ("fxc.backends.rknn", "worker.py"),
+    "run_rknn.py": ("fxc.backends.rknn.kit", "run_rknn.py"),
+}
+_REQUEST = "build_rknn.json"
+
+
+def copy_kit(directory: Path, recipe: dict[str, Any]) -> tuple[str, ...]:
+    """Write the scripts, and what the first of them is asked, into ``directory``.
+
+    Returns:
+        The files' names.
+    """
+    for name, (package, script) in _SCRIPTS.items():
+        (directory / name).write_bytes((files(package) / script).read_bytes())
+    write_json(directory / _REQUEST, recipe)
+    return (*_SCRIPTS, _REQUEST)
