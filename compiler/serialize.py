@@ -31,7 +31,14 @@ from fxc.compiler.folders import replacing_directory
 from fxc.compiler.origin import Origin, origin_of, set_origin
 from fxc.compiler.program import FoldedNorm, Note, Program, attributes_used, graph_module_of
 from fxc.compiler.serialize_fake import dimension_sizes, fill_values
-from fxc.compiler.serialize_names import NAMESPACES, attribute_path, identifier, operator_of, operator_text
+from fxc.compiler.serialize_names import (
+    NAMESPACES,
+    attribute_path,
+    file_names,
+    identifier,
+    operator_of,
+    operator_text,
+)
 from fxc.compiler.serialize_values import (
     decode_argument,
     decode_frozen,
@@ -78,6 +85,11 @@ def write_program(program: Program, folder: Path) -> None:
     graph = fx.Graph()
     graph.output(graph.graph_copy(program.graph, {}))
     state = attributes_used(program.graph_module)
+    names = file_names(state)
+    state = {names[name]: tensor for name, tensor in state.items()}
+    for node in graph.nodes:
+        if node.op == "get_attr":
+            node.target = names[node.target]
     tensors, shared = _unique(_all_tensors(program, state))
     try:
         save_file({key: tensors[key] for key in sorted(tensors)}, folder / TENSOR_FILE)
@@ -154,8 +166,6 @@ def _encode_fields(program: Program) -> dict[str, Any]:
 
 def _encode_node(node: fx.Node) -> dict[str, Any]:
     target = operator_text(node.target) if node.op == "call_function" else str(node.target)
-    if node.op == "get_attr":
-        attribute_path(target)
     coded = {
         "name": node.name,
         "op": node.op,

@@ -11,7 +11,7 @@ import keyword
 import math
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -20,12 +20,16 @@ from torch import fx, nn
 from torch._ops import OpOverload, OpOverloadPacket
 
 from fxc.compiler.errors import ArtifactError
+from fxc.compiler.origin import unique_label
+from fxc.compiler.program import OWN_STATE
 
 NAMESPACES = frozenset({"aten", "fxc"})
 """Operator namespaces that a saved program may use without the caller's consent."""
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
-_PATH_PART = re.compile(r"[A-Za-z0-9_]+", re.ASCII)
+# What is no identifier FX writes as getattr(…, "part"), where these characters mean nothing ("block1-0" is torchvision's).
+_PATH_PART = re.compile(r"[A-Za-z0-9_ :/+-]+", re.ASCII)
+_NOT_PLAIN = re.compile(r"[^A-Za-z0-9_]", re.ASCII)
 _OPERATOR = re.compile(r"([A-Za-z_]\w*)\.(\w+)\.(\w+)", re.ASCII)
 _STRING = re.compile(r"[\w ,.>-]{0,64}", re.ASCII)
 
@@ -79,6 +83,21 @@ def attribute_path(target: object) -> str:
     if plain and parts[0] not in _GRAPH_MODULE_ATTRIBUTES:
         return ".".join(parts)
     raise ArtifactError(f"{_shown(target)} is not a tensor's name", why=_WHY)
+
+
+def file_names(names: Iterable[str]) -> dict[str, str]:
+    """The name that each tensor has in a file: its own where :func:`attribute_path` takes it, else one made of it.
+
+    A module may be called ``größe``, which no graph read from a file may name.
+    """
+    known = list(names)
+    taken, found = set(known), {}
+    for name in known:
+        try:
+            found[name] = attribute_path(name)
+        except ArtifactError:
+            found[name] = unique_label(f"{OWN_STATE}.{_NOT_PLAIN.sub('_', name)}", taken)
+    return found
 
 
 def literal_string(text: object) -> str:

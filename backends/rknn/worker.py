@@ -123,6 +123,7 @@ def _edit(path: Path, hybrid: dict[str, Any]) -> dict[str, Any]:
     document = ruamel.load(path.read_text())
     known = document["quantize_parameters"]
     layers, ranges = hybrid.get("layers") or {}, hybrid.get("ranges") or {}
+    ranges = {**_of_products(known, ranges), **ranges}
     if rest := hybrid.get("rest"):
         layers = {**{name: rest for name in known if name not in ranges}, **layers}
     document["custom_quantize_layers"] = {name: dtype for name, dtype in layers.items() if name in known}
@@ -133,6 +134,12 @@ def _edit(path: Path, hybrid: dict[str, Any]) -> dict[str, Any]:
         ruamel.dump(document, file)
     ignored = sorted({name for name in (*layers, *ranges) if name not in known})
     return {"ignored": ignored, "tensors": sorted(known)}
+
+
+def _of_products(known: Any, ranges: dict[str, Any]) -> dict[str, Any]:
+    """A linear layer's result has several names while the toolkit makes a convolution of it: "y_mm", "y_mm_tp"."""
+    bases = {name: name.partition("_mm")[0] for name in known if "_mm" in name and "_tile" not in name}
+    return {name: ranges[base] for name, base in bases.items() if base in ranges}
 
 
 def _set_range(tensor: dict[str, Any], low: float, high: float) -> None:

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
+import torchvision
+from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+import fxc
 from fxc.compiler.errors import ArtifactError
 from fxc.compiler.origin import origin_of
-from fxc.compiler.program import InputSpec
+from fxc.compiler.program import InputSpec, attributes_used
 from fxc.compiler.serialize import load_program, save_program
 from fxc.compiler.serialize_values import decode_argument, decode_tree, encode_argument, encode_tree
 from fxc.compiler.text import program_text, structural_hash, value_text
@@ -164,3 +166,42 @@ def test_values_of_a_captured_model_are_those_of_export(tmp_path: Path, batch: b
     for node, other in zip(program.graph.nodes, loaded.graph.nodes):
         if isinstance(node.meta.get("val"), torch.Tensor):
             assert str(node.meta["val"].stride()) == str(other.meta["val"].stride()), node.name
+
+
+class OddNames(nn.Module):
+    """Names that Python takes for modules and no file may name as they are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.größe = nn.Linear(4, 4)
+        self.odd = nn.ModuleDict(
+            {"block1-0": nn.Linear(4, 4), 'say "x"\n': nn.Linear(4, 4), "a b/c": nn.Linear(4, 4)}
+        )
+        self.scale = nn.ParameterDict({"class": nn.Parameter(torch.rand(4))})
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.größe(x)
+        for layer in self.odd.values():
+            x = layer(x).tanh()
+        return x * self.scale["class"]
+
+
+def test_any_name_of_a_module_can_be_saved(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model, x = OddNames().eval(), torch.randn(2, 4)
+    program = fxc.capture(model, (x,))
+    loaded = load_program(save_program(program, tmp_path / "p"))
+    torch.testing.assert_close(loaded.run_flat(x), program.run_flat(x), rtol=0, atol=0)
+    # Ordinary unusual names stay, so that a state dict still fits.
+    assert {"odd.block1-0.weight", "odd.a b/c.bias"} <= set(attributes_used(loaded.graph_module))
+    again = save_program(loaded, tmp_path / "again")
+    for name in ("graph.json", "tensors.safetensors"):
+        file = tmp_path / "p" / name
+        if file.exists():
+            assert file.read_bytes() == (again / name).read_bytes()
+
+
+def test_a_float_compile_of_a_torchvision_model_with_dashes() -> None:
+    model = torchvision.models.regnet_y_400mf().eval()
+    artifact = fxc.compile(model, "ort-fp32", example_inputs=(torch.randn(1, 3, 64, 64),))
+    assert "trunk_output.block1.block1-0.proj.0.weight" in attributes_used(artifact.program.graph_module)

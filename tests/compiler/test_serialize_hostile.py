@@ -132,7 +132,7 @@ def test_identifiers_are_strict(name: object) -> None:
         identifier(name)
 
 
-@pytest.mark.parametrize("path", ["", "a..b", "a b", "forward", "__class__.x", "a._parameters.x", "_modules.x",
+@pytest.mark.parametrize("path", ["", "a..b", 'a"b', "a'b", "a\\b", "a{b}", "a;b", "a(b", "forward", "__class__.x", "a._parameters.x", "_modules.x",
                                   "code", "a.__dict__", "a\n", "training", None])  # fmt: skip
 def test_attribute_paths_are_strict(path: object) -> None:
     with pytest.raises(ArtifactError):

@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """On the board: feed model.rknn the inputs in golden/ and write what the NPU answers, for `fxc verify --device-outputs`.
 
-    python3 run_rknn.py [--model model.rknn] [--output device]
+    python3 run_rknn.py [--model FILE] [--output DIR]
+
+The answers go into a folder beside this one, FOLDER.device/outputs.
 
 Needs rknn-toolkit-lite2 and NumPy on the board.
 """
@@ -16,6 +18,7 @@ from typing import Any, Dict
 import numpy as np
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+MADE = HERE + ".device"  # beside the bundle, to which nothing may be added
 TYPES = {
     "F32": np.float32,
     "F16": np.float16,
@@ -55,7 +58,7 @@ def main() -> int:
     """Run every sample; the outputs of all of them go to one .npy file for each output."""
     parser = argparse.ArgumentParser(description="Run model.rknn on the inputs in golden/.")
     parser.add_argument("--model", default=os.path.join(HERE, "model.rknn"))
-    parser.add_argument("--output", default=os.path.join(HERE, "device"))
+    parser.add_argument("--output", default=os.path.join(MADE, "outputs"))
     given = parser.parse_args()
     with open(os.path.join(HERE, "manifest.json"), encoding="utf-8") as file:
         manifest = json.load(file)

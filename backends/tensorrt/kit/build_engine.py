@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Build a TensorRT engine out of this folder, on the device that will run it. Needs the device's own `tensorrt` only.
 
-    python3 build_engine.py [--output model.engine] [--batch MIN OPT MAX] [--workspace MIB] [--timing-cache FILE]
+    python3 build_engine.py [--output FILE] [--batch MIN OPT MAX] [--workspace MIB] [--timing-cache FILE]
                             [--dla CORE]
 
 Runs on Python 3.6 and newer, with TensorRT 8.x, 10.x and 11.x. What the folder is for stands in build.json.
+Engine and timing cache go into a folder beside this one, FOLDER.device.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import sys
 from typing import Any, Dict, List, Tuple
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+MADE = HERE + ".device"  # beside the bundle, to which nothing may be added
 FIRST_TYPED = 11
 
 
@@ -39,7 +41,7 @@ def main() -> None:
 def _arguments() -> Any:
     parser = argparse.ArgumentParser(description="Build a TensorRT engine out of this folder.")
     parser.add_argument("--onnx", help="another file of this folder")
-    parser.add_argument("--output", default=os.path.join(HERE, "model.engine"))
+    parser.add_argument("--output", default=os.path.join(MADE, "model.engine"))
     parser.add_argument(
         "--batch",
         type=int,
@@ -49,7 +51,7 @@ def _arguments() -> Any:
         help="of a dynamic batch",
     )
     parser.add_argument("--workspace", type=int, default=1024, help="MiB that a layer may use while it runs")
-    parser.add_argument("--timing-cache", default=os.path.join(HERE, "timing.cache"))
+    parser.add_argument("--timing-cache", default=os.path.join(MADE, "timing.cache"))
     parser.add_argument("--sparse", action="store_true", help="the weights are 2:4 sparse")
     parser.add_argument(
         "--version-compatible", action="store_true", help="for later versions of TensorRT too"
@@ -252,6 +254,7 @@ def _shaped(trt: Any, engine: Any, batch: int) -> Any:
 
 def _write(path: str, content: bytes) -> None:
     """Whole or not at all."""
+    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
     beside = path + ".tmp"
     with open(beside, "wb") as file:
         file.write(content)

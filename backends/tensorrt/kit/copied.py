@@ -94,7 +94,11 @@ def _command(plan: Plan, model: ForVersions) -> str:
         words += [] if model.typed else _scales(plan.dla)
     if plan.dynamic:
         words += [f"--{which}Shapes={_shapes(plan.dynamic, n)}" for which, n in _BATCHES.items()]
-    words += ["--saveEngine=model.engine", "--timingCacheFile=timing.cache", "--profilingVerbosity=detailed"]
+    words += [
+        "--saveEngine=../model.engine",
+        "--timingCacheFile=../timing.cache",
+        "--profilingVerbosity=detailed",
+    ]
     return f"# {model.title}:\ntrtexec {' '.join(words)}\n"
 
 

@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """Feed an engine the inputs in golden/ and write what it answers, for `fxc verify --device-outputs`.
 
-    python3 run_engine.py [--engine model.engine] [--output device]
+    python3 run_engine.py [--engine FILE] [--output DIR]
+
+Engine and answers lie in a folder beside this one, FOLDER.device and FOLDER.device/outputs.
 
 Needs TensorRT 8.5 or newer, NumPy, and the CUDA runtime that TensorRT needs anyway.
 """
@@ -16,6 +18,7 @@ from typing import Any, Dict
 import numpy as np
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+MADE = HERE + ".device"  # beside the bundle, to which nothing may be added
 TYPES = {
     "F32": np.float32,
     "F16": np.float16,
@@ -102,8 +105,8 @@ def main() -> None:
     import tensorrt as trt
 
     parser = argparse.ArgumentParser(description="Run an engine on the inputs in golden/.")
-    parser.add_argument("--engine", default=os.path.join(HERE, "model.engine"))
-    parser.add_argument("--output", default=os.path.join(HERE, "device"))
+    parser.add_argument("--engine", default=os.path.join(MADE, "model.engine"))
+    parser.add_argument("--output", default=os.path.join(MADE, "outputs"))
     options = parser.parse_args()
     with open(options.engine, "rb") as file:
         engine = trt.Runtime(trt.Logger(trt.Logger.WARNING)).deserialize_cuda_engine(file.read())

@@ -130,6 +130,11 @@ DLA = copied.Plan(
 )
 
 
+def made(folder: Path) -> Path:
+    """Where the script puts what it makes: a bundle takes no further files."""
+    return folder.with_name(f"{folder.name}.device")
+
+
 def build(
     folder: Path, version: str, *words: str, plan: copied.Plan = INT8, fails: bool = False, cores: int = 2
 ) -> Any:
@@ -168,10 +173,13 @@ def test_each_version_gets_its_file_and_flags(
     assert ["network", network] in asked
     assert ["shape", "x", [[1, 3, 8, 8], [1, 3, 8, 8], [8, 3, 8, 8]]] in asked
     assert ["memory", 1 << 30] in asked or ["max_workspace_size", 1 << 30] in asked
-    assert (tmp_path / "model.engine").read_bytes() == b"engine"
-    assert (tmp_path / "timing.cache").read_bytes() == b"cache"
+    assert (made(tmp_path) / "model.engine").read_bytes() == b"engine"
+    assert (made(tmp_path) / "timing.cache").read_bytes() == b"cache"
     shape = ["x", [1, 3, 8, 8]] if version != "8.2.1" else None
-    assert json.loads((tmp_path / "model.engine.layers.json").read_text()) == {"Layers": [], "Shape": shape}
+    assert json.loads((made(tmp_path) / "model.engine.layers.json").read_text()) == {
+        "Layers": [],
+        "Shape": shape,
+    }
 
 
 def test_fp16_sets_no_int8_flag(tmp_path: Path) -> None:
@@ -180,7 +188,8 @@ def test_fp16_sets_no_int8_flag(tmp_path: Path) -> None:
 
 
 def test_options(tmp_path: Path) -> None:
-    (tmp_path / "timing.cache").write_bytes(b"12345")
+    made(tmp_path).mkdir()
+    (made(tmp_path) / "timing.cache").write_bytes(b"12345")
     words = [
         "--sparse",
         "--version-compatible",
@@ -221,7 +230,7 @@ def test_failures_leave_no_engine(
     assert done.returncode != 0
     assert said in done.stderr
     assert "Traceback" not in done.stderr
-    assert not (tmp_path / "model.engine").exists()
+    assert not (made(tmp_path) / "model.engine").exists()
 
 
 def test_without_tensorrt(tmp_path: Path) -> None:
