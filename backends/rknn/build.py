@@ -63,12 +63,12 @@ def recipe(directory: Path, target: Target) -> dict[str, Any]:
     Raises:
         ArtifactError: the ranges of an int16 file are missing or damaged.
     """
-    config = {
+    config: dict[str, Any] = {
         "target_platform": target.options["platform"],
         "optimization_level": _LEVEL,
         "disable_rules": list(_DISABLED),
     }
-    whole = {"action": "build", "model": source(target), "output": RKNN, "config": config}
+    whole: dict[str, Any] = {"action": "build", "model": source(target), "output": RKNN, "config": config}
     whole |= {"dataset": None, "hybrid": None, "inputs": [], "layout": "nchw"}
     if dtype := target.options.get("dtype"):
         config["quantized_dtype"] = dtype
