@@ -14,7 +14,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 export ORT_DISABLE_TELEMETRY := 1
 SOURCES := compiler passes backends kernels tools tests
 
-.PHONY: help demo test lint format types bench bench-peers spine zoo zoo-big zoo-tensorrt clean
+.PHONY: help demo test lint format types bench bench-peers spine zoo zoo-big zoo-tensorrt zoo-rknn clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -49,6 +49,9 @@ spine: $(READY)  ## measure the fourteen models at 224x224 and rewrite tests/zoo
 zoo: $(READY)  ## every torchvision classifier and more, one process each, then 10,000 random graphs; goes on where it stopped
 	$(BIN)/python -m tests.zoo.sweep
 	$(BIN)/python -m tests.random.sweep --examples 10000
+
+zoo-rknn: $(READY)  ## Rockchip's simulator: our numbers beside the toolkit's own; needs fxc toolchain install rknn; 20 minutes
+	$(BIN)/python -m tests.zoo.rknn
 
 zoo-big: $(READY)  ## the four models above 300 million parameters
 	$(BIN)/python -m tests.zoo.sweep --big

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,13 @@ from fxc.compiler.backend import Kernel
 _TITLE = "Network Layer Information Table"
 _TYPES = "INT4|INT8|INT16|UINT8|FLOAT16|FLOAT|BOOL|INT32|INT64"
 _ROW = re.compile(rf"\] +\d+ +(?P<op>\w+) +(?P<dtype>{_TYPES}) +(?P<device>NPU|CPU|GPU) .* \w+:(?P<name>\S+)")
-_NUMBER = re.compile(r"#\d+$")
+_PART = re.compile(r"(#\d+|_group_\d+|_tile\d+(_conv)?(_add)?|_(Conv|Add)(Add|Relu)+)+$")
+"""What the toolkit appends to a node's name: a number, its group, its tile, and with what it was fused."""
+_GROUP = re.compile(r"_group_\d+")
+_MANY = 4
+"""Fewer parts are not worth a line."""
 _MULTIPLIES = ("Conv", "Gemm", "MatMul", "exMatMul")
+_INTEGERS = ("INT8", "INT16")
 _BORDERS = ("InputOperator", "OutputOperator")
 
 
@@ -44,18 +50,22 @@ def layers(log: Path) -> list[Layer]:
 
 
 def kernels(found: list[Layer]) -> list[Kernel]:
-    """Those that multiply."""
-    return [
-        Kernel(
-            _label(row), row.op, f"{row.dtype.lower()} on the {row.device}", row.dtype in ("INT8", "INT16")
-        )
-        for row in found
-        if row.op.startswith(_MULTIPLIES)
-    ]
+    """Those that multiply, one for each layer of the model: integer if all that the toolkit made of it is."""
+    parts: dict[str, list[Layer]] = {}
+    for row in found:
+        if row.op.startswith(_MULTIPLIES):
+            parts.setdefault(_label(row), []).append(row)
+    return [_kernel(label, rows) for label, rows in parts.items()]
+
+
+def _kernel(label: str, rows: list[Layer]) -> Kernel:
+    slowest = next((row for row in rows if row.dtype not in _INTEGERS), rows[0])
+    where = f"{slowest.dtype.lower()} on the {slowest.device}"
+    return Kernel(label, slowest.op, where, slowest.dtype in _INTEGERS)
 
 
 def remarks(found: list[Layer], ignored: Sequence[str]) -> tuple[str, ...]:
-    """For the report: each layer that the board's CPU computes, and what the toolkit did not take of what it was told.
+    """For the report: what the board's CPU computes, what was split, and what the toolkit did not take of what it was told.
 
     Args:
         ignored: tensors that were given a range and that the toolkit does not know, because it fused them away.
@@ -65,11 +75,16 @@ def remarks(found: list[Layer], ignored: Sequence[str]) -> tuple[str, ...]:
         for row in found
         if row.device == "CPU" and row.op != "Reshape"
     ]
+    groups = Counter(_label(row) for row in found if _GROUP.search(row.name))
+    slow += [
+        f"{label}: the toolkit splits this grouped convolution into {count}"
+        for label, count in groups.items()
+        if count >= _MANY
+    ]
     if ignored:
         slow.append(f"the toolkit ignored the ranges of {len(ignored)} tensors: {', '.join(ignored)}")
     return tuple(slow)
 
 
 def _label(row: Layer) -> str:
-    # The toolkit numbers what it makes of one node: "fc#2".
-    return _NUMBER.sub("", row.name.split("/")[0])
+    return _PART.sub("", row.name.split("/")[0])

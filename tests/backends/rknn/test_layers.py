@@ -41,6 +41,24 @@ def test_only_what_multiplies_is_a_kernel(tmp_path: Path) -> None:
     ]
 
 
+def rows(op: str, dtype: str, *names: str) -> list[Layer]:
+    return [Layer(op, dtype, "NPU", name) for name in names]
+
+
+def test_the_parts_of_one_layer_are_one_kernel() -> None:
+    groups = rows("Conv", "INT8", *(f"b1-0.f.b.0_group_{i}" for i in range(5)))
+    fused = rows("ConvAddRelu", "INT16", "layer1.0.conv2_ConvAddRelu")
+    tiles = rows("Conv", "INT16", "c_tile0") + rows("ConvAdd", "FLOAT16", "c_tile1_ConvAdd")
+    found = kernels(groups + fused + tiles)
+    assert [(k.layer, k.integer) for k in found] == [
+        ("b1-0.f.b.0", True),
+        ("layer1.0.conv2", True),
+        ("c", False),
+    ]
+    assert remarks(groups, []) == ("b1-0.f.b.0: the toolkit splits this grouped convolution into 5",)
+    assert remarks(groups[:3], []) == ()
+
+
 def test_what_the_cpu_of_the_board_does_is_told(tmp_path: Path) -> None:
     cpu, ignored = remarks(layers(write(tmp_path, LOG)), ["a", "b"])
     assert cpu.startswith("exp: Exp runs on the board's CPU")
