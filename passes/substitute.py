@@ -11,7 +11,13 @@ from fxc.compiler.errors import UsageError
 from fxc.compiler.passbase import CLOSE, Pass, PassResult, Promise
 from fxc.compiler.program import Program
 from fxc.compiler.rule import Rule
-from fxc.passes import substitute_activation, substitute_conv, substitute_norm, substitute_shape
+from fxc.passes import (
+    substitute_activation,
+    substitute_conv,
+    substitute_norm,
+    substitute_shape,
+    substitute_slice,
+)
 from fxc.passes.canonical_args import normalize_args
 from fxc.passes.spelling import settle
 
@@ -22,6 +28,7 @@ RULES: dict[str, Rule] = {
         *substitute_conv.RULES,
         *substitute_norm.RULES,
         *substitute_shape.RULES,
+        *substitute_slice.RULES,
     )
 }
 """Every substitution by name; its identity is the first line of its function's docstring."""
@@ -78,5 +85,6 @@ class Substitute(Pass):
         settle(editor, chosen)
         if not editor.modified:
             return PassResult(program, modified=False)
+        editor.sweep()
         normalize_args(editor)
         return PassResult(editor.finish(), modified=True)

@@ -17,6 +17,15 @@ LOWER = torch.ones(5, 7, dtype=torch.bool).tril()
 EMPTY = LOWER.clone()
 EMPTY[2] = False
 
+
+def _head(x, y):
+    """Two levels, each boxes beside scores, flattened, joined, and taken apart again."""
+    levels = [torch.cat([x, y], 1), torch.cat([x[..., :3], y[..., :3]], 1)]
+    flat = torch.cat([level.flatten(2) for level in levels], 2)
+    box, score = flat.split((8, 8), 1)
+    return box.sin(), score.sigmoid()
+
+
 CASES = {
     "silu": (["silu"], lambda m, x: F.silu(x), (X,)),
     "hardswish": (["hardswish"], lambda m, x: F.hardswish(3 * x), (X,)),
@@ -56,6 +65,9 @@ CASES = {
     "linear": (["linear"], lambda m, x: m.linear(x.flatten(1)), (X,)),
     "patch_conv": (["patch_conv"], lambda m, x: F.conv2d(x, m.patch, m.slope, stride=8), (P,)),
     "dense_conv_transpose": (["dense_conv_transpose"], lambda m, x: F.conv_transpose2d(x, m.grouped, m.slope[:6], stride=2, groups=2), (X,)),
+    "slice_of_cat": (["slice_of_cat"], lambda m, x: torch.cat([x, x.relu()], 1)[:, 8:], (X,)),
+    "slice_of_cat across": (["slice_of_cat"], lambda m, x: torch.cat([x.flatten(2), x.relu().flatten(2)], 2)[:, 2:5], (X,)),
+    "slice_of_cat of a detector": (["slice_of_cat"], lambda m, x: _head(x, x.relu()), (X,)),
     "upsample_nearest": (["upsample_nearest"], lambda m, x: F.interpolate(x, scale_factor=3), (X,)),
     "upsample_nearest to a size": (["upsample_nearest"], lambda m, x: F.interpolate(x, size=(12, 18)), (X,)),
 }  # fmt: skip
@@ -94,6 +106,9 @@ LEFT_ALONE = {
     "another order of norm": (["vector_norm"], lambda m, x: torch.linalg.vector_norm(x, ord=1, dim=1), (X,)),
     "upsampling by a fraction": (["upsample_nearest"], lambda m, x: F.interpolate(x, size=(9, 9)), (X,)),
     "linear on more than rows": (["linear"], lambda m, x: F.linear(x, m.image), (X,)),
+    "a concat that is read whole": (["slice_of_cat"], lambda m, x: (lambda y: y[:, 8:] + y.sum())(torch.cat([x, x.relu()], 1)), (X,)),
+    "a slice across two pieces": (["slice_of_cat"], lambda m, x: torch.cat([x, x.relu()], 1)[:, 4:12], (X,)),
+    "a reshape that mixes the sliced dimension": (["slice_of_cat"], lambda m, x: torch.cat([x, x.relu()], 1).reshape(x.shape[0], 4, -1)[:, 1:3], (X,)),
     "patches that overlap": (["patch_conv"], lambda m, x: F.conv2d(x, torch.ones(2, 3, 8, 8), stride=7), (P[..., :15, :22],)),
     "patches with a rest": (["patch_conv"], lambda m, x: F.conv2d(x, torch.ones(2, 3, 8, 8), stride=8), (P[..., :15, :22],)),
     "small patches": (["patch_conv"], lambda m, x: F.conv2d(x, torch.ones(2, 3, 4, 4), stride=4), (P,)),
@@ -107,6 +122,12 @@ def test_what_the_identity_does_not_cover_stays(name):
     rules, function, inputs = LEFT_ALONE[name]
     model = Fn(function, image=nn.Parameter(torch.rand(6, 6)))
     run(Substitute(rules=tuple(rules)), canonical(model, *inputs), changes=False)
+
+
+def test_a_detectors_head_loses_the_concats_of_boxes_with_scores():
+    got = run(Substitute(rules=("slice_of_cat",)), canonical(Fn(lambda m, x: _head(x, x.relu())), X))
+    assert operators(got).count("cat") == 2
+    assert got.graph.find_nodes(op="call_function", target=torch.ops.aten.slice.Tensor).__len__() <= 2
 
 
 def test_only_the_chosen_rules_run():
