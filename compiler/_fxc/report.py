@@ -211,9 +211,12 @@ def model_files(emitted: Emitted) -> list[str]:
     return [
         name
         for name in emitted.files
-        if name.startswith(f"{main}.")
-        or PurePath(name).with_suffix("") == main.with_suffix("")
-        or PurePath(name).parent != main.parent
+        if name not in emitted.variants
+        and (
+            name.startswith(f"{main}.")
+            or PurePath(name).with_suffix("") == main.with_suffix("")
+            or PurePath(name).parent != main.parent
+        )
     ]
 
 

@@ -45,6 +45,14 @@ def test_at_most_three_warnings(count: int, last: str) -> None:
     assert result.text.splitlines()[-1].endswith("report.html")
 
 
+def test_what_is_left_to_do_is_said() -> None:
+    made = artifact()
+    made.manifest["notes"] = ["the engine is to be built on the device", "b", "c", "d"]
+    text = summary.told(made, Path("b"), (), None).text
+    assert "note  the engine is to be built on the device" in text
+    assert "and 1 more in the manifest" in text
+
+
 def test_several_targets_say_whose_warning_it_is() -> None:
     class Made(dict[str, Any]):
         name = "net"
@@ -68,6 +76,7 @@ def test_a_layer_is_named_once() -> None:
          ["m.onnx", "m.onnx.data"]),
         (("m.xml", "m.bin"), (), ["m.xml", "m.bin"]),
         (("m.onnx", "m.dla.onnx", "m.dla.cache", "build.json"), (), ["m.onnx"]),
+        (("m.onnx", "m.toolkit.onnx", "m.rknn", "rknn.log"), ("m.rknn",), ["m.onnx"]),
         (("m.bin", "weights/data.0", "weights/data.1"), (), ["m.bin", "weights/data.0", "weights/data.1"]),
     ],
 )  # fmt: skip

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from fxc.compiler.artifacts import Artifacts
 
 SHOWN = 3
-"""Warnings that are printed; the report has all."""
+"""Warnings, and notes of the emitter, that are printed; the report and the manifest have all."""
 _WORDS = ("model", "target", "calibration", "accuracy", "kernels", "tools")
 
 
@@ -24,6 +24,7 @@ def told(artifact: Artifact, path: Path, warnings: tuple[str, ...], data: str | 
     if data is not None:
         rows = [("calibration", data), *rows[1:]]
     rows.append(("time", _time(artifact.timings)))
+    rows += told_rows("note", artifact.manifest.get("notes", []), "the manifest")
     rows += warning_rows([_said(note) for note in _warnings(artifact)])
     head = f"{report['model']['name']} for {report['target']['name']} -> {path}"
     return Result(document, "\n".join([head, facts(rows), f"  {path / 'report.html'}"]))
@@ -67,9 +68,14 @@ def _document(artifact: Artifact, path: Path) -> dict[str, Any]:
 
 def warning_rows(said: list[str]) -> list[tuple[str, object]]:
     """The first few warnings, and how many more there are."""
-    rows: list[tuple[str, object]] = [("warning", text) for text in said[:SHOWN]]
+    return told_rows("warning", said, "the report")
+
+
+def told_rows(word: str, said: list[str], where: str) -> list[tuple[str, object]]:
+    """The first few of what was said, and how many more there are ``where``."""
+    rows: list[tuple[str, object]] = [(word, text) for text in said[:SHOWN]]
     more = len(said) - SHOWN
-    return [*rows, ("", f"and {more} more in the report")] if more > 0 else rows
+    return [*rows, ("", f"and {more} more in {where}")] if more > 0 else rows
 
 
 def _warnings(artifact: Artifact) -> list[dict[str, Any]]:
