@@ -10,11 +10,11 @@ from fxc.compiler.backend import Kernel
 _MULTIPLY = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 
 
-def planned(path: Path, words: str) -> list[Kernel]:
+def planned(path: Path, words: str = "") -> list[Kernel]:
     """One kernel per layer that multiplies; integer where data and weights come out of dequantizers.
 
     Args:
-        words: said of each kernel's implementation, behind ``int8 asked for`` or ``float asked for``.
+        words: what follows ``int8 asked for`` or ``float asked for`` in each kernel's implementation.
     """
     import onnx
 
@@ -26,7 +26,7 @@ def planned(path: Path, words: str) -> list[Kernel]:
 def _kernel(node: Any, makers: dict[str, Any], words: str) -> Kernel:
     integer = all(_is_coded(name, makers) for name in node.input[:2])
     asked = "int8 asked for" if integer else "float asked for"
-    return Kernel((node.name or node.output[0]).split("/")[0], node.op_type, f"{asked} {words}", integer)
+    return Kernel((node.name or node.output[0]).split("/")[0], node.op_type, f"{asked}{words}", integer)
 
 
 def _is_coded(name: str, makers: dict[str, Any]) -> bool:

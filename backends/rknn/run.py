@@ -83,7 +83,7 @@ class Simulator:
 
 def _kernels(folder: Path) -> list[Kernel]:
     found = layers(folder / LOG)
-    return kernels(found) if found else planned(folder / MODEL, "of the NPU; nothing was built")
+    return kernels(found) if found else planned(folder / MODEL, "; nothing was built")
 
 
 def samples_of(inputs: Sequence[Array]) -> list[list[Array]]:

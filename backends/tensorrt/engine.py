@@ -17,8 +17,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from fxc.backends.onnx.planned import planned
 from fxc.backends.tensorrt.inspector import missed, read_layers
-from fxc.backends.tensorrt.placement import planned
 from fxc.backends.tensorrt.sparsity import sparse_layers
 from fxc.compiler.device_engine import BuiltEngine
 from fxc.compiler.errors import ToolchainError, UsageError

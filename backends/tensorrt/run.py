@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from fxc.backends.onnx.planned import planned
 from fxc.backends.onnx.runtime import OrtRunner
-from fxc.backends.tensorrt.placement import planned
 from fxc.compiler.backend import Kernel
 from fxc.compiler.errors import ToolchainError
 from fxc.compiler.target import Target
@@ -48,4 +48,4 @@ class SimulatedEngine(OrtRunner):
 
     def kernels(self) -> list[Kernel]:
         """Every layer that multiplies, and whether both its operands are codes, as the file has it."""
-        return planned(self._model)
+        return planned(self._model, "; no engine was built")

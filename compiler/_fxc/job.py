@@ -40,13 +40,14 @@ from fxc.watch import Watch
 
 @dataclass(frozen=True)
 class Execution:
-    """The emitted file, read back and run on the proof samples, and the outputs of its variants by file."""
+    """The emitted file, read back and run on the proof samples, and its variants by file: outputs, and what ran them."""
 
     outputs: tuple[Tensor, ...]
     kernels: list[Kernel]
     runtime: str
     file_bytes: int
     variants: Mapping[str, tuple[Tensor, ...]] = field(default_factory=dict)
+    variant_runtimes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -173,8 +174,15 @@ class Job:
     def _run(self, folder: Path, emitted: Emitted, samples: tuple[Tensor, ...]) -> Execution:
         model = folder / emitted.model
         runner, outputs = self._outputs(model, samples)
-        variants = {name: self._outputs(folder / name, samples)[1] for name in emitted.variants}
-        return Execution(outputs, runner.kernels(), runner.describe, model.stat().st_size, variants)
+        others = {name: self._outputs(folder / name, samples) for name in emitted.variants}
+        return Execution(
+            outputs,
+            runner.kernels(),
+            runner.describe,
+            model.stat().st_size,
+            {name: found for name, (_, found) in others.items()},
+            {name: other.describe for name, (other, _) in others.items()},
+        )
 
     def _outputs(self, model: Path, samples: tuple[Tensor, ...]) -> tuple[Runner, tuple[Tensor, ...]]:
         runner = self.room.load(model, self.target, precision=self.target.options.get("proof_precision"))

@@ -19,7 +19,7 @@ from fxc.compiler.qdq import DEQUANTIZE, DEQUANTIZE_TENSOR
 from fxc.proof import OutputProof
 
 if TYPE_CHECKING:
-    from fxc.job import Finished
+    from fxc.job import Execution, Finished
 
 FORMAT = 1
 _WARN_DB = 1.0
@@ -167,8 +167,15 @@ def _accuracy(done: Finished) -> dict[str, Any]:
             for p in done.proofs
         ],
         "samples": _rows(done),
-        "how": f"measured on this host: the emitted file, read back from disk, in {done.execution.runtime}",
+        "how": _how(done.execution),
     }
+
+
+def _how(execution: Execution) -> str:
+    """What ran the files; a variant is named where that was something else."""
+    others = {n: words for n, words in execution.variant_runtimes.items() if words != execution.runtime}
+    said = "".join(f"; {name} in {words}" for name, words in others.items())
+    return f"measured on this host: the emitted file, read back from disk, in {execution.runtime}{said}"
 
 
 def _warnings(done: Finished) -> list[dict[str, Any]]:

@@ -93,7 +93,15 @@ def _accuracy_tiles(report: Report) -> list[Markup]:
     outputs = report["accuracy"]["outputs"]
     samples = report["accuracy"].get("samples")
     lost = max((row.get("lost_db") or 0.0 for row in outputs), default=0.0)
-    name = "Output SQNR" if len(outputs) == 1 else f"Lowest SQNR of {len(outputs)} outputs"
+    count, files = len({row["name"] for row in outputs}), len({row.get("file") for row in outputs})
+    of = (
+        f"{count} outputs"
+        if files < 2
+        else f"{files} files"
+        if count == 1
+        else f"{count} outputs, {files} files"
+    )
+    name = "Output SQNR" if len(outputs) == 1 else f"Lowest SQNR of {of}"
     against = "no worse than its graph" if lost <= 0 else f"{lost:.2f} dB below its graph"
     first = _tile(name, decibel(worst_db(report)), f"measured here, {samples} samples; the file is {against}")
     return [first]
@@ -108,7 +116,7 @@ def _kernels_tile(report: Report) -> Markup:
         stacked([("int", covered or 0.0), ("float", 1.0 - (covered or 0.0))]),
         legend(("int", f"{kernels['integer']} integer"), ("float", f"{kernels['float']} float kernels")),
     )
-    how = "of the multiply-accumulates, as the runtime reports its kernels here"
+    how = "of the multiply-accumulates, as the runtime, or the chip's compiler, tells of its kernels"
     return _tile("Runs on integers", percent(covered), how, picture)
 
 

@@ -89,6 +89,7 @@ def test_the_report_has_both_files_and_what_the_compiler_said(artifact: fxc.Arti
     rows = artifact.report["accuracy"]["outputs"]
     assert {row.get("file", "") for row in rows} == {"", "model.rknn"}
     assert all(row["lost_db"] < 1.0 for row in rows)
+    assert "model.rknn in RKNN-Toolkit2's simulator of RK3588" in artifact.report["accuracy"]["how"]
     kernels = artifact.report["kernels"]
     assert kernels["mac_coverage"] == 1.0
     assert all(text.endswith("int8 on the NPU") for text in kernels["by_implementation"])
