@@ -115,7 +115,7 @@ def _answer_rows(outcome: Outcome) -> list[Row]:
             f"{a.float_top1:.2f} %",
             f"{a.compiled_top1:.2f} %",
             f"{change:+.2f} points",
-            f"≥ −{TOP1_DROP} points",
+            f"≥ −{TOP1_DROP}",
             change >= -TOP1_DROP,
         ),
         Row(
