@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from fxc.backends.rknn.names import LOG, RANGES, RKNN, SAMPLE, source
+from fxc.backends.rknn.image import Normalisation
+from fxc.backends.rknn.names import LOG, RANGES, REQUEST, RKNN, SAMPLE, source
 from fxc.backends.rknn.toolchain import RKNN as TOOLCHAIN
-from fxc.compiler.errors import ToolchainError, UsageError
+from fxc.compiler.errors import ArtifactError, ToolchainError, UsageError
 from fxc.compiler.files import read_json
 from fxc.compiler.scratch import WorkFolder
 from fxc.compiler.target import Target
@@ -57,7 +58,7 @@ def missing() -> str:
     )
 
 
-def recipe(directory: Path, target: Target) -> dict[str, Any]:
+def recipe(directory: Path, target: Target, image: Normalisation | None) -> dict[str, Any]:
     """What the worker is asked: ``build_rknn.json`` of a bundle.
 
     Raises:
@@ -68,7 +69,9 @@ def recipe(directory: Path, target: Target) -> dict[str, Any]:
         "optimization_level": _LEVEL,
         "disable_rules": list(_DISABLED),
     }
-    whole: dict[str, Any] = {"action": "build", "model": source(target), "output": RKNN, "config": config}
+    if image is not None:
+        config |= {"mean_values": [list(image.mean)], "std_values": [list(image.std)]}
+    whole: dict[str, Any] = {"action": "build", "model": source(directory), "output": RKNN, "config": config}
     whole |= {"dataset": None, "hybrid": None, "inputs": [], "layout": "nchw"}
     if dtype := target.options.get("dtype"):
         config["quantized_dtype"] = dtype
@@ -76,6 +79,25 @@ def recipe(directory: Path, target: Target) -> dict[str, Any]:
         ranges = read_json(directory / RANGES)
         whole |= {"dataset": [samples], "hybrid": {"layers": {}, "ranges": ranges, "rest": _REST}}
     return whole
+
+
+def _written_image(directory: Path) -> Normalisation | None:
+    """The normalisation that a bundle's request asks for.
+
+    Raises:
+        ArtifactError: the request is missing or damaged.
+    """
+    config = read_json(directory / REQUEST).get("config")
+    columns = (
+        [config.get(word) for word in ("mean_values", "std_values")] if isinstance(config, dict) else [0]
+    )
+    if columns == [None, None]:
+        return None
+    try:
+        mean, std = (tuple(map(float, column)) for (column,) in columns)
+    except (TypeError, ValueError) as error:
+        raise ArtifactError(f"{directory / REQUEST} is damaged: {error}") from error
+    return Normalisation(mean, std)
 
 
 def build(directory: Path, target: Target) -> dict[str, Any]:
@@ -116,9 +138,9 @@ def simulate(directory: Path, target: Target, samples: Sequence[Sequence[Array]]
 
 
 def _ask(directory: Path, work: Path, target: Target, **more: Any) -> dict[str, Any]:
-    request = recipe(directory, target)
+    request = recipe(directory, target, _written_image(directory))
     # The file, its weights if they lie beside it, and the sample.
-    for path in (*directory.glob(f"{source(target)}*"), *directory.glob(SAMPLE.format("*"))):
+    for path in (*directory.glob(f"{source(directory)}*"), *directory.glob(SAMPLE.format("*"))):
         shutil.copyfile(path, work / path.name)
     environment = require(TOOLCHAIN)
     try:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx_graphsurgeon as gs
 
 from fxc.backends.onnx import emit as onnx
 from fxc.backends.onnx.lowering import Lowering
 from fxc.backends.onnx.table import extended
 from fxc.backends.rknn.build import build, installed, missing, recipe
+from fxc.backends.rknn.image import detached
 from fxc.backends.rknn.kit.copied import copy_kit
 from fxc.backends.rknn.layers import layers, remarks
 from fxc.backends.rknn.names import LOG, MODEL, RANGES, RKNN, SAMPLE, TOOLKIT
@@ -28,6 +30,9 @@ from fxc.compiler.target import Target
 
 Table = Mapping[Any, Lowering]
 
+Rewrite = Callable[[gs.Graph], None]
+
+_IMAGE = "the normalisation of the image is in the .rknn file: the board takes bytes"
 _ONE = "the files take one sample at a time: a batch is run sample by sample"
 
 
@@ -43,10 +48,14 @@ def emit(program: Program, target: Target, directory: Path, *, lowerings: Functi
         LegalityError: an operator that has no ONNX form.
         ToolchainError: the toolkit is installed and cannot build the file.
     """
-    sources = {"int8": _int8, "int16": _int16}.get(target.precision, _float)
-    emitted = sources(program, target, directory, extended(lowerings))
-    kit = copy_kit(directory, recipe(directory, target))
-    notes = (*emitted.notes, _ONE) if program.dynamic else emitted.notes
+    bare, image = detached(program)
+    table = extended(lowerings)
+    if target.precision == "int16":
+        emitted = _int16(program, bare, target, directory, table)
+    else:
+        emitted = _written(program, bare, target, directory, table)
+    kit = copy_kit(directory, recipe(directory, target, image))
+    notes = (*emitted.notes, *([_ONE] if program.dynamic else []), *([_IMAGE] if image else []))
     emitted = replace(emitted, files=(*emitted.files, *kit), notes=notes)
     if not installed():
         return replace(emitted, notes=(*notes, missing()))
@@ -61,24 +70,27 @@ def emit(program: Program, target: Target, directory: Path, *, lowerings: Functi
     )
 
 
-def _float(program: Program, target: Target, directory: Path, table: Table) -> Emitted:
-    return onnx.emit(program, directory / MODEL, opset=target.opset, batch=1, table=table)
+def _onnx(
+    program: Program, path: Path, target: Target, table: Table, rewrite: Rewrite | None = None
+) -> Emitted:
+    return onnx.emit(program, path, opset=target.opset, batch=1, table=table, rewrite=rewrite)
 
 
-def _int8(program: Program, target: Target, directory: Path, table: Table) -> Emitted:
-    """What is meant, and the same as the toolkit must read it."""
-    meant = _float(program, target, directory, table)
-    written = onnx.emit(
-        program, directory / TOOLKIT, opset=target.opset, batch=1, table=table, rewrite=rescale
-    )
+def _written(program: Program, bare: Program, target: Target, directory: Path, table: Table) -> Emitted:
+    """What is meant and, where it differs, the same as the toolkit must read it."""
+    meant = _onnx(program, directory / MODEL, target, table)
+    coded = target.precision == "int8"
+    if bare is program and not coded:
+        return meant
+    written = _onnx(bare, directory / TOOLKIT, target, table, rescale if coded else None)
     return replace(meant, files=(*meant.files, *written.files))
 
 
-def _int16(program: Program, target: Target, directory: Path, table: Table) -> Emitted:
+def _int16(program: Program, bare: Program, target: Target, directory: Path, table: Table) -> Emitted:
     """The float file, the ranges of its tensors, and one sample that fills them."""
-    emitted = _float(float_twin(program), target, directory, table)
-    found = ranges(program)
-    named = {**emitted.tensors, **_input_names(program, emitted)}
+    emitted = _written(float_twin(program), float_twin(bare), target, directory, table)
+    found = ranges(bare)
+    named = {**emitted.tensors, **_input_names(bare, emitted)}
     write_json(directory / RANGES, {named[label]: found[label] for label in sorted(found) if label in named})
     samples = _samples(program, found)
     for name, sample in samples.items():
@@ -98,6 +110,6 @@ def _samples(program: Program, found: Mapping[str, tuple[float, float]]) -> dict
     nodes = [n for n in program.graph.nodes if n.op == "placeholder"]
     for i, (spec, node) in enumerate(zip(program.tensor_inputs, nodes)):
         shape = [d if isinstance(d, int) else 1 for d in spec.shape]
-        low, high = found.get(label_of(node), (0.0, 1.0))
+        low, high = (0, 256) if spec.dtype == "uint8" else found.get(label_of(node), (0.0, 1.0))
         samples[SAMPLE.format(i)] = chance.uniform(low, high, shape).astype(spec.dtype)
     return samples

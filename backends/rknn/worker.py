@@ -1,8 +1,9 @@
 """What runs inside RKNN-Toolkit2's environment, as a program of its own: ``worker.py [REQUEST ANSWER]``.
 
 It imports nothing of fxc, and must do with the toolkit's Python and numpy. Files that a request names lie in the current
-folder; arrays are ``.npy``. A bundle carries it as ``build_rknn.py`` with ``build_rknn.json`` for its request: run it in the
-bundle's folder, by a Python that has rknn-toolkit2 2.5.0 and setuptools<70. Actions:
+folder; arrays are ``.npy``. A bundle carries it as ``build_rknn.py`` with ``build_rknn.json`` for its request: run it without
+arguments by a Python that has rknn-toolkit2 2.5.0 and setuptools<70. What it makes goes into a folder beside the bundle,
+FOLDER.device, as nothing may be added to the bundle. Actions:
 
 ``versions``
     → ``{"versions": {distribution: version}}``
@@ -30,6 +31,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
@@ -187,16 +189,33 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
         return {"error": {"what": f"{type(error).__name__} in RKNN-Toolkit2", "why": lines[-1][:500]}}
 
 
+def _beside() -> list[str]:
+    """Go to a folder beside the bundle that this file lies in, with what a build reads; the request and answer there."""
+    here = Path(__file__).resolve().parent
+    made = Path(f"{here}.device")
+    request = json.loads((here / "build_rknn.json").read_text(encoding="utf-8"))
+    made.mkdir(exist_ok=True)
+    samples = [name for sample in request["dataset"] or () for name in sample]
+    # Beside the model its weights, if they are too large to lie in it.
+    for path in (
+        *here.glob(f"{request['model']}*"),
+        *(here / name for name in (*samples, "build_rknn.json")),
+    ):
+        shutil.copyfile(path, made / path.name)
+    os.chdir(made)
+    return ["build_rknn.json", "build_rknn.answer.json"]
+
+
 def main() -> None:
     """Read the request, write the answer in one step, and leave without the toolkit's own clean-up, which can abort."""
-    names = sys.argv[1:] or ["build_rknn.json", "build_rknn.answer.json"]
+    names = sys.argv[1:] or _beside()
     request = json.loads(Path(names[0]).read_text(encoding="utf-8"))
     answer = _answer(request)
     temporary = Path(f"{names[1]}.new")
     temporary.write_text(json.dumps(answer), encoding="utf-8")
     temporary.replace(names[1])
     said = answer.get("error")
-    _say(f"{said['what']}: {said['why']}" if said else "done")
+    _say(f"{said['what']}: {said['why']}" if said else f"done, in {Path.cwd()}")
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(1 if said else 0)

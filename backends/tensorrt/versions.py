@@ -108,15 +108,16 @@ def narrow(target: Target, given: Mapping[str, str]) -> Target:
     return replace(
         target,
         opset=opset,
-        options={**target.options, "files": " ".join(forms), "oldest": _oldest(span, line)},
+        options={**target.options, "files": " ".join(forms), "oldest": _oldest(span, line, forms)},
         made_for=said,
         notes=f"{target.notes}; made for {said}",
     )
 
 
-def _oldest(span: Span, line: Line) -> str:
-    """Of the versions that take the plain file."""
-    return ".".join(map(str, max(span.first, line.plain.first)[:2]))
+def _oldest(span: Span, line: Line, forms: Sequence[str]) -> str:
+    """Of the versions that take a file of the bundle."""
+    first = line.plain.first if "plain" in forms else line.typed.first
+    return ".".join(map(str, max(span.first, first)[:2]))
 
 
 _NAMES = {"jetpack": "JetPack", "tensorrt": "TensorRT"}

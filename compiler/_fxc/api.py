@@ -93,6 +93,7 @@ def compile(  # type: ignore[misc]
     trust: bool = False,
     progress: Progress | None = None,
     preprocessing: Mapping[str, Any] | None = None,
+    image_input: str | None = None,
     jetpack: str | None = None,
     tensorrt: str | None = None,
     extensions: Extensions = (),
@@ -120,7 +121,11 @@ def compile(  # type: ignore[misc]
         verify: check each pass's promise about numbers on the example inputs.
         skip: names of optimization passes to leave out.
         progress: called as ``progress(stage, done, total)``.
-        preprocessing: recorded in the manifest (mean, std, size, layout), not applied.
+        preprocessing: recorded in the manifest (mean, std, size, layout), not applied but for ``image_input``.
+        image_input: ``"rgb"``, ``"bgr"`` or ``"gray"``: the compiled model takes uint8 images ``[N, C, H, W]`` in this order of
+            channels and normalises them itself, by ``preprocessing``'s ``mean`` and ``std`` (of values from 0 to 1, in the
+            model's order). The model is written for RGB. Calibration data may be either: normalised floats as the
+            model takes them, or uint8 images as the result does.
         jetpack, tensorrt: version of the device's software, ``"6.2"`` and ``"10.3"``: narrows the bundle to what it takes.
             Of several targets, those that know the word are narrowed.
         extensions: operators, rewrites and targets of other packages, beside those of installed ones.
@@ -157,7 +162,8 @@ def compile(  # type: ignore[misc]
         verify=verify,
         skip=words.names("skip", skip),
         trust=trust,
-        preprocessing=dict(preprocessing or {}),
+        preprocessing=words.preprocessing(preprocessing, image_input),
+        image_input=words.image_input(image_input, preprocessing),
         catalogue=catalogue,
     )
     artifacts = compile_targets(model, request, chosen, Stages(progress))
@@ -180,6 +186,8 @@ def calibrate(
     skip: Sequence[str] = (),
     trust: bool = False,
     progress: Progress | None = None,
+    preprocessing: Mapping[str, Any] | None = None,
+    image_input: str | None = None,
     extensions: Extensions = (),
 ) -> Statistics:
     """Run calibration data through a model once, and keep what every target and every observer may ask of it.
@@ -188,8 +196,9 @@ def calibrate(
     several runs (``one.merged(other)``).
 
     Args:
-        model, example_inputs, example_kwargs, outputs, dynamic_batch, equalize, skip, trust, extensions: as in
-            :func:`compile`; what is compiled later must be given the same.
+        model, example_inputs, example_kwargs, outputs, dynamic_batch, equalize, skip, trust, image_input, extensions: as
+            in :func:`compile`; what is compiled later must be given the same.
+        preprocessing: as in :func:`compile`; kept with the statistics.
         data: batches, as ``calibration_data`` of :func:`compile`.
         targets: targets that will be compiled for; all integer targets by default.
         progress: called as ``progress(stage, done, total)``.
@@ -214,6 +223,8 @@ def calibrate(
         dynamic_batch=dynamic_batch,
         skip=words.names("skip", skip),
         trust=trust,
+        preprocessing=words.preprocessing(preprocessing, image_input),
+        image_input=words.image_input(image_input, preprocessing),
         catalogue=catalogue,
     )
     return calibrate_model(model, request, chosen, Stages(progress))
@@ -228,6 +239,8 @@ def lint(
     outputs: Sequence[str] | None = None,
     dynamic_batch: bool | None = None,
     trust: bool = False,
+    preprocessing: Mapping[str, Any] | None = None,
+    image_input: str | None = None,
     jetpack: str | None = None,
     tensorrt: str | None = None,
     extensions: Extensions = (),
@@ -249,6 +262,7 @@ def lint(
         outputs=words.names("outputs", outputs) or None,
         dynamic_batch=dynamic_batch,
         trust=trust,
+        image_input=words.image_input(image_input, preprocessing),
         catalogue=catalogue,
     )
     return violations(model, request, Stages(None))

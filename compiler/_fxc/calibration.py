@@ -37,7 +37,7 @@ def calibrate_model(model: Any, request: Request, targets: Sequence[Target], sta
     check_skip(request.skip)
     watch = Watch(verify=False, dump=None)
     start = begin(model, request, stages, watch)
-    data = gather(start.trainable, request.calibration_data, quantized=True)
+    data = gather(start.trainable, request.calibration_data, quantized=True, image=request.image_input)
     quantized = [target for target in targets if target.quantized]
 
     def everything(program: Program) -> Calibration:
@@ -50,6 +50,7 @@ def calibrate_model(model: Any, request: Request, targets: Sequence[Target], sta
     with stages("calibrate") as progress:
         run.over(data.rest, progress)
         found = run.statistics(data.source)
+    found = replace(found, preprocessing=request.preprocessing or None)
     return replace(found, fingerprint=fingerprint(start.source, start.program), samples=data.tuning)
 
 

@@ -68,6 +68,7 @@ PASSES = {
     "dead_code": "fxc.passes.dead_code:DeadCode",
     "fold_batch_norm": "fxc.passes.fold_batch_norm:FoldBatchNorm",
     "scale_shift": "fxc.passes.scale_shift:ScaleShift",
+    "image_input": "fxc.passes.image_input:ImageInput",
     "fuse_activation": "fxc.passes.fuse_activation:FuseActivation",
     "substitute": "fxc.passes.substitute:Substitute",
     "equalize": "fxc.passes.quantize.equalize:Equalize",

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from fxc.compiler.errors import CalibrationError, FxcError
-from fxc.compiler.program import Program
+from fxc.compiler.errors import CalibrationError, FxcError, InputError
+from fxc.compiler.program import Program, check_inputs
+from fxc.passes.image_input import ImageInput
 from fxc.passes.quantize.batches import batches, count_samples, joined, regroups
 from fxc.passes.quantize.statistics import Statistics
 from fxc.passes.quantize.synthesize import synthesize
@@ -41,20 +42,34 @@ class Data:
     source: str
     given: bool
 
+    def encoded(self, image: ImageInput | None) -> Data:
+        """The same as a program takes it whose input became an image."""
+        if image is None:
+            return self
+        samples, tuning = (tuple(map(image.encode, flat)) for flat in (self.samples, self.tuning))
+        rest = (tuple(map(image.encode, flat)) for flat in self.rest)
+        return replace(self, samples=samples, tuning=tuning, rest=rest)
 
-def gather(program: Program, given: Any, *, quantized: bool) -> Data:
+
+def gather(program: Program, given: Any, *, quantized: bool, image: ImageInput | None = None) -> Data:
     """The data of one compile.
 
     Args:
         program: canonical, with its batch norms alive: images are synthesised from them if nothing was given.
         given: the user's calibration data, or ``None``. Its ``said`` attribute, if it has one, names it in the report.
         quantized: whether the target needs calibration at all.
+        image: what will turn the program's input into an image; the data comes back as such images, and may be given so.
 
     Raises:
         CalibrationError: not an iterable of batches, empty, or of another shape than the program's inputs.
     """
+    return _gathered(program, given, quantized, image).encoded(image)
+
+
+def _gathered(program: Program, given: Any, quantized: bool, image: ImageInput | None) -> Data:
     if given is not None:
         data, source = _iterate(given), str(getattr(given, "said", "calibration data"))
+        data = map(image.decode, data) if image is not None else data
     elif quantized:
         made, source = synthesize(program)
         data = iter(made)
@@ -65,10 +80,30 @@ def gather(program: Program, given: Any, *, quantized: bool) -> Data:
 
 
 def recorded(program: Program, statistics: Statistics) -> Data:
-    """What statistics offer in the place of data: the few samples that they keep."""
+    """What statistics offer in the place of data: the few samples that they keep.
+
+    Raises:
+        CalibrationError: the samples are no inputs of this program.
+    """
     tuning = statistics.samples or program.example_inputs
+    _check_samples(program, tuning)
     samples = program.first_rows(tuning, PROOF_SAMPLES)
     return Data(samples, tuning, iter(()), statistics.source, True)
+
+
+def _check_samples(program: Program, samples: tuple[Tensor, ...]) -> None:
+    wanted = program.tensor_inputs
+    wrong = f"{len(samples)} inputs, not {len(wanted)}" if len(samples) != len(wanted) else None
+    try:
+        check_inputs(program.name, wanted, list(samples))
+    except InputError as error:
+        wrong = wrong or error.what
+    if wrong is not None:
+        raise CalibrationError(
+            "these calibration statistics belong to another program",
+            why=f"of the samples that they keep: {wrong}",
+            fix="calibrate this model again",
+        )
 
 
 def _iterate(data: Any) -> Iterator[Any]:

@@ -18,7 +18,7 @@ from fxc.compiler.target import Target
 from fxc.data import Data, gather, recorded
 from fxc.fingerprint import fingerprint, usable
 from fxc.job import Job
-from fxc.passes.pipelines import canonical, optimize, simplify
+from fxc.passes.pipelines import canonical, simplify
 from fxc.passes.quantize.annotate import Annotate
 from fxc.passes.quantize.calibrate import Calibration
 from fxc.passes.quantize.equalize import Equalize
@@ -102,8 +102,14 @@ def begin(model: Any, request: Request, stages: Stages, watch: Watch) -> Start:
     with stages("canonicalize"):
         trainable = watch.run(source, canonical())
     with stages("optimize"):
-        program = watch.run(trainable, _without(simplify(request.catalogue.rules), request.skip))
+        program = watch.run(trainable, _optimizing(request))
     return Start(source, trainable, program)
+
+
+def _optimizing(request: Request) -> tuple[Pass, ...]:
+    """From a canonical program to the one that all targets start from."""
+    passes = tuple(p for p in simplify(request.catalogue.rules) if p.name not in request.skip)
+    return passes if request.image_input is None else (request.image_input, *passes)
 
 
 def tuned(
@@ -167,9 +173,9 @@ def _finished(
 def _data(start: Start, request: Request, *, quantized: bool) -> Data:
     given = request.calibration_data
     if isinstance(given, Statistics):
-        return recorded(start.source, given)
+        return recorded(start.program, given)
     # Batch norms tell what images look like, and only the program before optimization still has them.
-    return gather(start.trainable, given, quantized=quantized)
+    return gather(start.trainable, given, quantized=quantized, image=request.image_input)
 
 
 def _statistics(
@@ -195,10 +201,9 @@ def prepare(model: Any, request: Request, stages: Stages) -> Program:
 
 
 def _optimized(program: Program, request: Request, stages: Stages) -> Program:
-    catalogue = request.catalogue
     with stages("optimize"):
-        own = catalogue.room(request.target).pipeline(request.target)
-        return run_pipeline(program, (*optimize(catalogue.rules), *own))
+        own = request.catalogue.room(request.target).pipeline(request.target)
+        return run_pipeline(program, (*canonical(), *_optimizing(request), *own))
 
 
 def _illegal(program: Program, request: Request) -> list[Violation]:
@@ -223,7 +228,3 @@ def violations(model: Any, request: Request, stages: Stages) -> list[Violation]:
         program = captured(model, request)
     ready = _optimized(program, request, stages)
     return [*unsound(program), *request.catalogue.room(request.target).check(ready, request.target)]
-
-
-def _without(passes: Sequence[Pass], skip: tuple[str, ...]) -> tuple[Pass, ...]:
-    return tuple(p for p in passes if p.name not in skip)

@@ -18,6 +18,7 @@ from fxc.compiler.errors import LegalityError, UsageError
 from fxc.compiler.program import Note, Program
 from fxc.compiler.target import Target
 from fxc.passes.extension import ExtensionRules
+from fxc.passes.image_input import ImageInput
 from fxc.passes.pipelines import simplify
 from fxc.passes.quantize.statistics import Statistics
 
@@ -42,6 +43,7 @@ class Request:
     skip: tuple[str, ...] = ()
     trust: bool = False
     preprocessing: dict[str, Any] = field(default_factory=dict)
+    image_input: ImageInput | None = None
     catalogue: Catalogue = INSTALLED
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ from fxc.catalogue import Catalogue, resolve
 from fxc.compiler.config import LayerConfig, QuantConfig
 from fxc.compiler.errors import UsageError
 from fxc.compiler.target import Target
+from fxc.passes.image_input import CHANNELS, ImageInput
 
 
 def names(word: str, given: Sequence[str] | None) -> tuple[str, ...]:
@@ -99,3 +101,47 @@ def quantization(
         )
     plain = {k: v if not isinstance(v, LayerConfig) else vars(v) for k, v in (layers or {}).items()}
     return (base or QuantConfig()).merged(QuantConfig.parse({**words, "layers": plain}))
+
+
+def preprocessing(given: Mapping[str, Any] | None, image_input: str | None) -> dict[str, Any]:
+    """What a manifest says of how an image becomes an input.
+
+    Raises:
+        UsageError: no mapping.
+    """
+    if given is not None and not isinstance(given, Mapping):
+        raise UsageError(f"preprocessing takes a mapping, got {type(given).__name__}")
+    facts = {key: value for key, value in (given or {}).items() if key != "image_input"}
+    return {**facts, "image_input": image_input} if image_input else facts
+
+
+def image_input(order: str | None, preprocessing: Mapping[str, Any] | None) -> ImageInput | None:
+    """What turns a model's input into an image of bytes; ``None`` if the user did not ask for it.
+
+    Raises:
+        UsageError: an unknown order, or no numbers to normalise by.
+    """
+    if order is None:
+        return None
+    known = preprocessing or {}
+    if not isinstance(order, str) or order not in CHANNELS:
+        raise UsageError(
+            f"image_input={order!r} is no order of channels", fix=f"one of {', '.join(map(repr, CHANNELS))}"
+        )
+    if not {"mean", "std"} <= set(known):
+        raise UsageError(
+            f"image_input={order!r} needs to know how an image is normalised",
+            why="mean and std are those of (x / 255 - mean) / std, one value per channel in the model's order",
+            fix='image_input="rgb", preprocessing={"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}',
+        )
+    return ImageInput(order, *(_numbers(word, known[word]) for word in ("mean", "std")))
+
+
+def _numbers(word: str, values: Any) -> tuple[float, ...]:
+    try:
+        found = tuple(float(value) for value in values)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"preprocessing: {word} takes one number per channel, got {values!r}") from error
+    if not all(math.isfinite(value) for value in found):
+        raise UsageError(f"preprocessing: {word} takes finite numbers, got {values!r}")
+    return found

@@ -88,6 +88,26 @@ def test_an_existing_bundle_is_kept_unless_forced(
     assert (bundle / "manifest.json").read_bytes() == before
 
 
+def test_a_bundle_may_take_the_bytes_of_images(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, picture = workspace / "bytes", str(workspace / "images" / "0" / "0.png")
+    words = ["compile", f"{workspace}/net.py:make", "-t", "ort-int8", "-o", str(out), "--size", "16"]
+    told = document(capsys, [*words, "--calibration-data", str(workspace / "images"), "--image-input", "bgr"])
+    assert told["artifact"] == str(out)
+    y = workspace / "bytes.npy"
+    document(capsys, ["run", str(out), picture, "-o", str(y)])
+    import fxc
+
+    bundle = fxc.load(out)
+    pixels = np.asarray(Image.open(picture).resize((22, 18), Image.Resampling.BILINEAR))[1:17, 3:19, ::-1]
+    handed = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)[None]))
+    torch.testing.assert_close(torch.from_numpy(np.load(y)), bundle(handed), rtol=0.05, atol=0.05)
+    # The float model is judged on the same images, normalised.
+    told = document(capsys, ["verify", str(out), "--against", f"{workspace}/net.py:make"])
+    assert told["verified"] is True
+    told = document(capsys, [*words[:-2], "--image-input", "bgr", "--force"], 1)
+    assert "needs to know how an image is normalised" in told["what"]
+
+
 def test_inspect_shows_the_inside(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     told = document(capsys, ["inspect", str(bundle)])
     assert told["hashes"] == "match"

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fxc.compiler.errors import ArtifactError, CalibrationError, InputError
 from fxc.compiler.program import InputSpec
+from fxc.passes.image_input import ImageInput
 from fxc.tools.data import arrays, images
 from fxc.tools.data.calibration import BATCH, static_batch
 from fxc.tools.data.checks import check_batch
@@ -57,6 +58,12 @@ def preprocessing(artifact: Artifact) -> Preprocessing | None:
     """How images become inputs, if the manifest says it."""
     known = artifact.manifest.get("preprocessing")
     return Preprocessing.from_json(known) if known else None
+
+
+def image_input(artifact: Artifact) -> ImageInput | None:
+    """What makes bytes of a bundle's inputs, and the float model's inputs of them; ``None`` where both take the same."""
+    how = preprocessing(artifact)
+    return ImageInput(how.image_input, how.mean, how.std) if how is not None and how.image_input else None
 
 
 def read_inputs(

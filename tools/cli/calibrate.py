@@ -43,6 +43,7 @@ def calibrate_command(
     size: o.Size = None,
     mean: o.Mean = None,
     std: o.Std = None,
+    image_input: o.ImageInput = None,
     limit: o.Limit = None,
     input_shape: o.InputShapes = None,
     batch: o.Batch = None,
@@ -92,8 +93,9 @@ def calibrate_command(
             equalize=equalize,
             skip=tuple(skip or ()),
             progress=report,
+            preprocessing=image_facts(loaded, samples, source.images),
+            image_input=image_input,
         )
-        statistics.preprocessing = image_facts(loaded, samples)
         for other in earlier:
             statistics = other.merged(statistics)
         statistics.save(path, force=force)

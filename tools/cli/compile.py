@@ -32,6 +32,7 @@ class Job:
 
     source: Source
     targets: tuple[str, ...]
+    image_input: str | None
     jetpack: str | None
     tensorrt: str | None
     quantization: QuantConfig
@@ -61,6 +62,7 @@ def compile_command(
     size: o.Size = None,
     mean: o.Mean = None,
     std: o.Std = None,
+    image_input: o.ImageInput = None,
     limit: o.Limit = None,
     input_shape: o.InputShapes = None,
     batch: o.Batch = None,
@@ -105,6 +107,7 @@ def compile_command(
             trust=trust,
         ),
         targets=tuple(t.name for t in found),
+        image_input=image_input,
         jetpack=jetpack,
         tensorrt=tensorrt,
         quantization=quantization(config, keep_float, observer, percentile, equalize, bias_correction),
@@ -155,7 +158,8 @@ def run_job(job: Job, report: Report) -> Done:
         verify=job.verify,
         skip=job.skip,
         progress=report,
-        preprocessing=image_facts(loaded, data),
+        preprocessing=image_facts(loaded, data, job.source.images),
+        image_input=job.image_input,
         jetpack=job.jetpack,
         tensorrt=job.tensorrt,
     )

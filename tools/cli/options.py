@@ -145,6 +145,14 @@ Size = Annotated[
     str | None,
     typer.Option("--size", metavar="N[,N]", help="Side of the centre crop (height,width), pixels."),
 ]
+ImageInput = Annotated[
+    str | None,
+    typer.Option(
+        "--image-input",
+        metavar="rgb|bgr|gray",
+        help="The result takes uint8 images and normalises them itself, by --mean and --std or the weights' own.",
+    ),
+]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Most samples that are used.")]
 Trust = Annotated[
     bool, typer.Option("--trust", help="Load a .pt2 that could run code. Only for files that are your own.")

@@ -86,11 +86,17 @@ class Source:
         )
 
 
-def image_facts(loaded: LoadedModel, data: CalibrationData | Statistics | None) -> dict[str, Any] | None:
-    """How images become inputs, for whoever uses the bundle; ``None`` where nobody said."""
+def image_facts(
+    loaded: LoadedModel, data: CalibrationData | Statistics | None, said: ImageWords
+) -> dict[str, Any] | None:
+    """How images become inputs, for whoever uses the bundle; ``None`` where nobody said.
+
+    Args:
+        said: the user's words, which count where neither data nor weights know.
+    """
     known = getattr(data, "preprocessing", None) or loaded.preprocessing
     if known is None:
-        return None
+        return {"mean": list(said.mean), "std": list(said.std)} if said.mean and said.std else None
     # Statistics carry the facts as they stand in a manifest.
     facts = dict(known) if isinstance(known, Mapping) else known.to_json()
     return {**facts, **({"categories": list(loaded.categories)} if loaded.categories else {})}

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from fxc.compiler.artifact import Artifact, Golden
+    from fxc.passes.image_input import ImageInput
     from fxc.tools.data.labelled import LabelledData
 
 SLACK_DB = 1.0
@@ -88,7 +89,7 @@ def verify_command(
     words = o.sizes(size, "--size"), o.floats(mean, "--mean"), o.floats(std, "--std")
     with progress() as report:
         report("load", 0, None)
-        from fxc.tools.cli.bundle import one_bundle
+        from fxc.tools.cli.bundle import image_input, one_bundle
 
         artifact = one_bundle(bundle)
         report("device", 0, None)
@@ -99,7 +100,9 @@ def verify_command(
         reference = None
         if model is not None:
             report("float model", 0, None)
-            reference = float_model(model, weights, outputs, artifact.golden, trust=trust)
+            reference = float_model(
+                model, weights, outputs, artifact.golden, image_input(artifact), trust=trust
+            )
             checks += model_checks(artifact, now, reference, str(against))
         top1 = labelled_top1(artifact, spec, words, limit, reference, report) if spec is not None else None
     return told(str(bundle), checks, top1, answered)
@@ -156,15 +159,28 @@ def _floor(recorded_db: float | None) -> float:
 
 
 def float_model(
-    spec: ModelSpec, weights: str | None, outputs: list[str] | None, recorded: Golden, *, trust: bool
+    spec: ModelSpec,
+    weights: str | None,
+    outputs: list[str] | None,
+    recorded: Golden,
+    image: ImageInput | None,
+    *,
+    trust: bool,
 ) -> Flat:
-    """A model argument as a function; a module runs in plain PyTorch, so that no code of the compiler judges itself."""
+    """A model argument as a function; a module runs in plain PyTorch, so that no code of the compiler judges itself.
+
+    Args:
+        image: what the bundle's inputs are decoded by, where it takes bytes.
+    """
     import torch
     from torch import nn
     from torch.utils import _pytree as pytree
 
     import fxc
     from fxc.tools.cli.models import load_model
+
+    def decoded(inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return image.decode(inputs) if image is not None else inputs  # type: ignore[no-any-return]
 
     loaded = load_model(spec, weights=weights)
     for text in loaded.warnings:
@@ -174,13 +190,14 @@ def float_model(
 
         def eager(inputs: tuple[Tensor, ...]) -> list[Tensor]:
             with torch.no_grad():
-                return [
-                    leaf for leaf in pytree.tree_leaves(module(*inputs)) if isinstance(leaf, torch.Tensor)
-                ]
+                leaves = pytree.tree_leaves(module(*decoded(inputs)))
+                return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
 
         return eager
-    program = fxc.capture(loaded.model, recorded.inputs, outputs=outputs, name=loaded.name, trust=trust)
-    return lambda inputs: program.run_flat(*inputs)
+    program = fxc.capture(
+        loaded.model, decoded(recorded.inputs), outputs=outputs, name=loaded.name, trust=trust
+    )
+    return lambda inputs: program.run_flat(*decoded(inputs))
 
 
 def labelled_top1(

@@ -30,6 +30,8 @@ class Preprocessing:
         mean, std: per channel; their length is the number of channels (1 reads images as grey, 3 as RGB).
         interpolation: ``"bilinear"``, ``"bicubic"`` or ``"nearest"``.
         said: where these numbers come from, in words.
+        image_input: order of the channels in which a compiled model takes bytes (``"rgb"``, ``"bgr"``, ``"gray"``) and
+            normalises them itself; ``None`` where it takes the normalised tensor.
     """
 
     crop: tuple[int, int] = (224, 224)
@@ -38,6 +40,7 @@ class Preprocessing:
     std: tuple[float, ...] = IMAGENET_STD
     interpolation: str = "bilinear"
     said: str = "given by the user"
+    image_input: str | None = None
 
     def __post_init__(self) -> None:
         if len(self.mean) != len(self.std) or len(self.mean) not in (1, 3):
@@ -51,12 +54,14 @@ class Preprocessing:
             raise UsageError(f"image sizes must be positive, got {self.crop} from {self.resize}")
 
     def __call__(self, image: Image.Image) -> Tensor:
-        """The float32 tensor ``[channels, height, width]`` of one image."""
+        """The tensor ``[channels, height, width]`` of one image: float32, or uint8 for a model that normalises itself."""
         image = image.convert("RGB" if len(self.mean) == 3 else "L")
         mode = InterpolationMode(self.interpolation)
         image = F.resize(image, list(self.resize), interpolation=mode, antialias=True)
-        tensor = F.convert_image_dtype(F.pil_to_tensor(F.center_crop(image, list(self.crop))), torch.float32)
-        return F.normalize(tensor, list(self.mean), list(self.std))
+        pixels = F.pil_to_tensor(F.center_crop(image, list(self.crop)))
+        if self.image_input is not None:
+            return pixels.flip(0) if self.image_input == "bgr" else pixels
+        return F.normalize(F.convert_image_dtype(pixels, torch.float32), list(self.mean), list(self.std))
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for a manifest."""
@@ -67,20 +72,41 @@ class Preprocessing:
             "std": list(self.std),
             "interpolation": self.interpolation,
             "said": self.said,
+            **({"image_input": self.image_input} if self.image_input else {}),
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Preprocessing:
-        """The preprocessing that :meth:`to_json` wrote."""
-        height, width = data["crop"]
-        return cls(
-            (int(height), int(width)),
-            tuple(map(int, data["resize"])),
-            tuple(map(float, data["mean"])),
-            tuple(map(float, data["std"])),
-            str(data["interpolation"]),
-            str(data["said"]),
-        )
+        """The preprocessing that :meth:`to_json` wrote, or what a user said of it: what is absent has its default.
+
+        Raises:
+            UsageError: values of another kind.
+        """
+        kinds: dict[str, Any] = {
+            "crop": _integers,
+            "resize": _integers,
+            "mean": _floats,
+            "std": _floats,
+            "interpolation": str,
+            "said": str,
+            "image_input": str,
+        }
+        try:
+            return cls(
+                **{word: kind(data[word]) for word, kind in kinds.items() if data.get(word) is not None}
+            )
+        except (TypeError, ValueError) as error:
+            raise UsageError(
+                f"the preprocessing cannot be used: {error}", why=f"it is {dict(data)}"
+            ) from error
+
+
+def _integers(values: Any) -> tuple[int, ...]:
+    return tuple(map(int, values))
+
+
+def _floats(values: Any) -> tuple[float, ...]:
+    return tuple(map(float, values))
 
 
 def from_weights(weights: Any) -> Preprocessing | None:
@@ -137,6 +163,7 @@ def given(
         tuple(std) if std else start.std,
         start.interpolation,
         "given by the user" if words else start.said,
+        start.image_input,
     )
 
 

@@ -6,13 +6,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from fxc.backends.rknn.names import REQUEST
 from fxc.compiler.files import write_json
 
 _SCRIPTS = {
     "build_rknn.py": ("fxc.backends.rknn", "worker.py"),
     "run_rknn.py": ("fxc.backends.rknn.kit", "run_rknn.py"),
 }
-_REQUEST = "build_rknn.json"
 
 
 def copy_kit(directory: Path, recipe: dict[str, Any]) -> tuple[str, ...]:
@@ -23,5 +23,5 @@ def copy_kit(directory: Path, recipe: dict[str, Any]) -> tuple[str, ...]:
     """
     for name, (package, script) in _SCRIPTS.items():
         (directory / name).write_bytes((files(package) / script).read_bytes())
-    write_json(directory / _REQUEST, recipe)
-    return (*_SCRIPTS, _REQUEST)
+    write_json(directory / REQUEST, recipe)
+    return (*_SCRIPTS, REQUEST)

@@ -43,6 +43,12 @@ def tensors(path: str) -> Dict[str, Any]:
     }
 
 
+def built() -> str:
+    """The model of this bundle, or the one that build_rknn.py made of it."""
+    own = os.path.join(HERE, "model.rknn")
+    return own if os.path.exists(own) else os.path.join(MADE, "model.rknn")
+
+
 def board(model: str) -> Any:
     """The model on the NPU."""
     from rknnlite.api import RKNNLite
@@ -57,7 +63,7 @@ def board(model: str) -> Any:
 def main() -> int:
     """Run every sample; the outputs of all of them go to one .npy file for each output."""
     parser = argparse.ArgumentParser(description="Run model.rknn on the inputs in golden/.")
-    parser.add_argument("--model", default=os.path.join(HERE, "model.rknn"))
+    parser.add_argument("--model", default=built())
     parser.add_argument("--output", default=os.path.join(MADE, "outputs"))
     given = parser.parse_args()
     with open(os.path.join(HERE, "manifest.json"), encoding="utf-8") as file:

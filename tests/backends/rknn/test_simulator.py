@@ -106,13 +106,16 @@ def test_the_kit_builds_the_same_network(artifact: fxc.Artifact, tmp_path: Path)
     bundle = Path(shutil.copytree(artifact.path, tmp_path / "bundle"))
     (bundle / "model.rknn").unlink()
     env = environment(RKNN)
-    command = [str(env.python), "build_rknn.py"]
+    command = [str(env.python), str(bundle / "build_rknn.py")]
+    before = {path: path.read_bytes() for path in bundle.rglob("*") if path.is_file()}
     done = subprocess.run(
-        command, cwd=bundle, env=env.variables(), capture_output=True, text=True, timeout=300
+        command, cwd=tmp_path, env=env.variables(), capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    size, built = (path.stat().st_size for path in (artifact.path / "model.rknn", bundle / "model.rknn"))
-    assert abs(size - built) < 4096
+    assert {path: path.read_bytes() for path in bundle.rglob("*") if path.is_file()} == before
+    made = Path(f"{bundle}.device", "model.rknn")
+    assert str(made.parent) in done.stdout
+    assert abs((artifact.path / "model.rknn").stat().st_size - made.stat().st_size) < 4096
 
 
 LITE = """
