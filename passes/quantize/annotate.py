@@ -8,7 +8,6 @@ hand out quantizers, one object per shared scale.
 from __future__ import annotations
 
 import difflib
-import math
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import ClassVar
@@ -25,6 +24,7 @@ from fxc.compiler.passbase import EXACT, Pass, PassResult, Promise
 from fxc.compiler.program import Program
 from fxc.compiler.quant import OpRule, QuantScheme, QuantSpec
 from fxc.passes.quantize.annotation import NodeQuant, Quantizer, set_quant
+from fxc.passes.quantize.useful import useful_ranges
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,7 @@ class _Walk:
     def __init__(self, editor: Editor, scheme: QuantScheme, config: QuantConfig):
         self.editor, self.scheme = editor, scheme
         self.nodes = [n for n in editor.graph.nodes if n.op == "call_function"]
+        self.useful = useful_ranges(editor.graph)
         self.place = {n: i for i, n in enumerate(self.nodes)}
         self.layer: dict[fx.Node, LayerConfig] = {n: config.for_layer(layer_names(n)) for n in self.nodes}
         self.rule: dict[fx.Node, OpRule] = {}
@@ -258,7 +259,7 @@ class _Walk:
     def _output(self, node: fx.Node, spec: QuantSpec, layer: LayerConfig) -> Quantizer:
         if node not in self.output:
             spec = self._fixed(node, tuned(spec, layer))
-            self.output[node] = Quantizer(spec, [node.name], useful_range(node))
+            self.output[node] = Quantizer(spec, [node.name], self.useful[node])
         return self.output[node]
 
     def _set_output(self, node: fx.Node, quantizer: Quantizer) -> None:
@@ -277,21 +278,6 @@ class _Walk:
     def _say_float(self, node: fx.Node, reason: str) -> None:
         if _is_float(node):
             self.editor.note(reason, kind="float", node=node)
-
-
-def useful_range(node: fx.Node) -> tuple[float, float]:
-    """The values of ``node`` that its readers tell apart: outside, each of them is constant.
-
-    ``hardswish(x)`` is 0 below -3, ``hardsigmoid(x)`` constant outside [-3, 3] (Howard et al. 2019), ``relu`` 0 below 0.
-    """
-    ranges = [_READ_RANGE.get(op_name(reader), _EVERYTHING) for reader in node.users]
-    if not ranges:
-        return _EVERYTHING
-    return min(low for low, _ in ranges), max(high for _, high in ranges)
-
-
-_EVERYTHING = (-math.inf, math.inf)
-_READ_RANGE = {"relu": (0.0, math.inf), "hardswish": (-3.0, math.inf), "hardsigmoid": (-3.0, 3.0)}
 
 
 def _rank(node: fx.Node) -> int:
