@@ -54,6 +54,7 @@ class Target:
         host: what this host can do with the file: ``"executed"``, ``"simulated"`` or ``"emitted"``.
         channel_multiple: widths that are a multiple of this run best.
         notes: one line for ``fxc targets``.
+        samples: whether its files hold samples of the calibration data, for a toolkit that quantizes by itself.
         versions: what it may be narrowed to; no words where there is nothing to choose.
         made_for: what it was narrowed to, in words.
     """
@@ -72,6 +73,7 @@ class Target:
     host: str = "executed"
     channel_multiple: int = 1
     notes: str = ""
+    samples: bool = False
     versions: Versions = field(default_factory=Versions)
     made_for: str = ""
 

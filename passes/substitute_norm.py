@@ -126,11 +126,25 @@ def adaptive_pool(node: fx.Node, editor: Editor) -> Spelled:
     return Call(aten.avg_pool2d.default, (x, kernel, kernel, [0, 0], False, True, None))
 
 
+def last_axis_softmax(node: fx.Node, editor: Editor) -> Spelled:
+    """softmax(x, d) -> permute(softmax(permute(x), -1)), the axes d and -1 exchanged"""
+    x, dim, *rest = node.args
+    last = rank(x) - 1
+    if dim % rank(x) == last:
+        return None
+    order = list(range(rank(x)))
+    order[dim], order[last] = last, dim % rank(x)
+    op = Expand(node, editor)
+    made = op(node.target, op(aten.permute.default, x, order), last, *rest)
+    return Call(aten.permute.default, (made, order))
+
+
 RULES: tuple[Rule, ...] = (
     Spelling("layer_norm", (aten.layer_norm.default,), layer_norm),
     Spelling("group_norm", (aten.group_norm.default,), group_norm),
     Spelling("instance_norm", (aten.instance_norm.default,), instance_norm),
     Spelling("vector_norm", (aten.linalg_vector_norm.default,), vector_norm),
+    Spelling("last_axis_softmax", (aten.softmax.int, aten.log_softmax.int), last_axis_softmax),
     Spelling("sdpa", (aten.scaled_dot_product_attention.default,), sdpa),
     Spelling("global_pool", (aten.adaptive_avg_pool2d.default,), global_pool),
     Spelling("adaptive_pool", (aten.adaptive_avg_pool2d.default,), adaptive_pool),

@@ -13,8 +13,9 @@ import onnx_graphsurgeon as gs
 from fxc.backends.onnx import emit as onnx
 from fxc.backends.onnx.lowering import Lowering
 from fxc.backends.onnx.table import extended
+from fxc.backends.rknn import toolkit1
 from fxc.backends.rknn.build import build, installed, missing, recipe
-from fxc.backends.rknn.image import detached
+from fxc.backends.rknn.image import Normalisation, detached
 from fxc.backends.rknn.kit.copied import copy_kit
 from fxc.backends.rknn.layers import layers, remarks
 from fxc.backends.rknn.names import LOG, MODEL, RANGES, RKNN, SAMPLE, TOOLKIT
@@ -50,12 +51,14 @@ def emit(program: Program, target: Target, directory: Path, *, lowerings: Functi
     """
     bare, image = detached(program)
     table = extended(lowerings)
+    if "toolkit" in target.options:
+        return _first(program, bare, image, target, directory, table)
     if target.precision == "int16":
         emitted = _int16(program, bare, target, directory, table)
     else:
         emitted = _written(program, bare, target, directory, table)
     kit = copy_kit(directory, recipe(directory, target, image))
-    notes = (*emitted.notes, *([_ONE] if program.dynamic else []), *([_IMAGE] if image else []))
+    notes = (*emitted.notes, *_said(program, image))
     emitted = replace(emitted, files=(*emitted.files, *kit), notes=notes)
     if not installed():
         return replace(emitted, notes=(*notes, missing()))
@@ -68,6 +71,23 @@ def emit(program: Program, target: Target, directory: Path, *, lowerings: Functi
         variants=(RKNN,),
         varies=(RKNN, LOG),
     )
+
+
+def _first(
+    program: Program,
+    bare: Program,
+    image: Normalisation | None,
+    target: Target,
+    directory: Path,
+    table: Table,
+) -> Emitted:
+    emitted = toolkit1.emit(program, bare, directory, table)
+    kit = copy_kit(directory, toolkit1.request(directory, target, image), first=True)
+    return replace(emitted, files=(*emitted.files, *kit), notes=(*emitted.notes, *_said(program, image)))
+
+
+def _said(program: Program, image: Normalisation | None) -> tuple[str, ...]:
+    return (*([_ONE] if program.dynamic else []), *([_IMAGE] if image else []))
 
 
 def _onnx(

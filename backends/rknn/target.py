@@ -144,6 +144,21 @@ def _int16(platform: str) -> Target:
     )
 
 
+def _first(platform: str) -> Target:
+    """For the toolkit's first generation, which quantizes by itself."""
+    return replace(
+        _int8(platform),
+        name=f"{platform}-int8",
+        toolchain="rknn-toolkit",
+        scheme=None,
+        opset=13,
+        options={"platform": platform, "toolkit": "1"},
+        host="emitted",
+        samples=True,
+        notes="files for RKNN-Toolkit 1.7, which quantizes by itself and is not on PyPI: not run",
+    )
+
+
 RK3588_INT8, RK3588_FP16 = _int8("rk3588"), _fp16("rk3588")
 RK3576_INT8, RK3576_FP16 = _int8("rk3576"), _fp16("rk3576")
 RK3568_INT8, RK3568_FP16 = _int8("rk3568"), _fp16("rk3568")
@@ -154,6 +169,7 @@ RV1106_INT8, RV1106B_INT8 = _int8("rv1106"), _int8("rv1106b")
 RV1103_INT8, RV1103B_INT8 = _int8("rv1103"), _int8("rv1103b")
 RK3588_INT16, RK3576_INT16, RK3568_INT16 = _int16("rk3588"), _int16("rk3576"), _int16("rk3568")
 RK3562_INT16, RV1126B_INT16, RV1106_INT16 = _int16("rk3562"), _int16("rv1126b"), _int16("rv1106")
+RV1126_INT8, RV1109_INT8 = _first("rv1126"), _first("rv1109")
 
 TARGETS = (
     RK3588_INT8,
@@ -178,4 +194,6 @@ TARGETS = (
     RV1106B_INT8,
     RV1103_INT8,
     RV1103B_INT8,
+    RV1126_INT8,
+    RV1109_INT8,
 )

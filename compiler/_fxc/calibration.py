@@ -37,7 +37,7 @@ def calibrate_model(model: Any, request: Request, targets: Sequence[Target], sta
     check_skip(request.skip)
     watch = Watch(verify=False, dump=None)
     start = begin(model, request, stages, watch)
-    data = gather(start.trainable, request.calibration_data, quantized=True, image=request.image_input)
+    data = gather(start.trainable, request.calibration_data, wanted=True, image=request.image_input)
     quantized = [target for target in targets if target.quantized]
 
     def everything(program: Program) -> Calibration:

@@ -50,6 +50,8 @@ TARGETS = {
     "rv1106b-int8": "fxc.backends.rknn.target:RV1106B_INT8",
     "rv1103-int8": "fxc.backends.rknn.target:RV1103_INT8",
     "rv1103b-int8": "fxc.backends.rknn.target:RV1103B_INT8",
+    "rv1126-int8": "fxc.backends.rknn.target:RV1126_INT8",
+    "rv1109-int8": "fxc.backends.rknn.target:RV1109_INT8",
 }
 
 ROOMS = {

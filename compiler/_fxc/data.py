@@ -51,26 +51,26 @@ class Data:
         return replace(self, samples=samples, tuning=tuning, rest=rest)
 
 
-def gather(program: Program, given: Any, *, quantized: bool, image: ImageInput | None = None) -> Data:
+def gather(program: Program, given: Any, *, wanted: bool, image: ImageInput | None = None) -> Data:
     """The data of one compile.
 
     Args:
         program: canonical, with its batch norms alive: images are synthesised from them if nothing was given.
         given: the user's calibration data, or ``None``. Its ``said`` attribute, if it has one, names it in the report.
-        quantized: whether the target needs calibration at all.
+        wanted: whether any target needs data at all.
         image: what will turn the program's input into an image; the data comes back as such images, and may be given so.
 
     Raises:
         CalibrationError: not an iterable of batches, empty, or of another shape than the program's inputs.
     """
-    return _gathered(program, given, quantized, image).encoded(image)
+    return _gathered(program, given, wanted, image).encoded(image)
 
 
-def _gathered(program: Program, given: Any, quantized: bool, image: ImageInput | None) -> Data:
+def _gathered(program: Program, given: Any, wanted: bool, image: ImageInput | None) -> Data:
     if given is not None:
         data, source = _iterate(given), str(getattr(given, "said", "calibration data"))
         data = map(image.decode, data) if image is not None else data
-    elif quantized:
+    elif wanted:
         made, source = synthesize(program)
         data = iter(made)
     else:

@@ -52,7 +52,7 @@ def _compiled(
         slower = {target.name: _slower(start.program, replace(request, target=target)) for target in targets}
     # Data is touched when no target can refuse the model any more.
     with stages("synthesize"):
-        data = _data(start, request, quantized=any(target.quantized for target in targets))
+        data = _data(start, request, wanted=any(t.quantized or t.samples for t in targets))
     run: Calibration | None = None
     with ExitStack() as failed:
         jobs: dict[str, Job] = {}
@@ -170,12 +170,12 @@ def _finished(
     return tuple(job.finish(data, statistics) for job in jobs)
 
 
-def _data(start: Start, request: Request, *, quantized: bool) -> Data:
+def _data(start: Start, request: Request, *, wanted: bool) -> Data:
     given = request.calibration_data
     if isinstance(given, Statistics):
         return recorded(start.program, given)
     # Batch norms tell what images look like, and only the program before optimization still has them.
-    return gather(start.trainable, given, quantized=quantized, image=request.image_input)
+    return gather(start.trainable, given, wanted=wanted, image=request.image_input)
 
 
 def _statistics(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +121,9 @@ class Job:
         quantized = self._quantized(data, statistics)
         folder = Path(self.work.name)
         with self.stages("emit"), self._written():
-            emitted = self.room.emit(quantized, self.target, folder)
+            # An emitter may look at real samples, where it measures and where the files hold some.
+            shown = replace(quantized, example_inputs=data.tuning or data.samples)
+            emitted = self.room.emit(shown, self.target, folder)
         # A runtime compiles the file on one core, without the interpreter's lock: the check runs beside it.
         with ThreadPoolExecutor(1, "fxc-run") as beside, _one_core_spared():
             running = beside.submit(self._run, folder, emitted, data.samples)
