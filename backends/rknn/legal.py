@@ -9,6 +9,7 @@ from torch import fx
 
 from fxc.backends.onnx.legal import violations
 from fxc.backends.onnx.table import extended
+from fxc.backends.rknn.build import seconds
 from fxc.compiler.backend import Violation
 from fxc.compiler.extension import EMPTY, Functions
 from fxc.compiler.macs import CONVOLUTIONS, TRANSPOSED
@@ -28,7 +29,11 @@ def check(program: Program, target: Target, *, lowerings: Functions = EMPTY) -> 
 
     Args:
         lowerings: of extensions, beside those of ``backends/onnx``.
+
+    Raises:
+        UsageError: the toolkit's time limit is no number: said now rather than behind the calibration.
     """
+    seconds()
     found = violations(program, opset=target.opset, limits=target.limits, table=extended(lowerings))
     for node in program.graph.nodes:
         for rule, fix in _rules(node):

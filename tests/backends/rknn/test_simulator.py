@@ -195,8 +195,15 @@ def test_over_the_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "FXC_TOOLCHAIN_SECONDS" in str(raised.value.fix)
     assert Path(str(raised.value.where)).is_file()
     monkeypatch.setenv("FXC_TOOLCHAIN_SECONDS", "soon")
+    data = iter([torch.randn(8, 3, 8, 8)])
     with pytest.raises(UsageError, match="FXC_TOOLCHAIN_SECONDS"):
-        fxc.compile(nn.Conv2d(3, 4, 3), "rk3588-int8", example_inputs=(torch.randn(1, 3, 8, 8),))
+        fxc.compile(
+            nn.Conv2d(3, 4, 3),
+            "rk3588-int8",
+            example_inputs=(torch.randn(1, 3, 8, 8),),
+            calibration_data=data,
+        )
+    assert next(data, None) is not None, "said before the data is read"
 
 
 def test_a_broken_file_is_an_error_with_its_log(artifact: fxc.Artifact, tmp_path: Path) -> None:
