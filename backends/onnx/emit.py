@@ -150,10 +150,10 @@ def _outputs(program: Program, translator: Translator, names: list[str]) -> list
     outputs: list[Tensor] = []
     quantizes = any(node.op == "QuantizeLinear" for node in translator.writer.nodes)
     for node, name in zip(program.output_nodes(), names):
-        tensor = translator.values[node]
+        tensor: Any = translator.values[node]
         if _taken(tensor, outputs) or (quantizes and _only_transposed(tensor)):
-            copied = translator.writer.op("Identity", tensor)  # type: ignore[arg-type]
-            copied.dtype, copied.shape = tensor.dtype, tensor.shape  # type: ignore[union-attr]
+            copied = translator.writer.op("Identity", tensor)
+            copied.dtype, copied.shape = tensor.dtype, tensor.shape
             tensor = copied
         tensor.name = name
         outputs.append(tensor)
