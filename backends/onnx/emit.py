@@ -142,17 +142,30 @@ def _invalid(foreign: list[str], error: Exception) -> LegalityError:
 
 
 def _outputs(program: Program, translator: Translator, names: list[str]) -> list[Tensor]:
-    """Output tensors under the model's names; one that is an input, a constant or already an output is copied."""
+    """Output tensors under the model's names; one that is an input, a constant or already an output is copied.
+
+    So is a float one whose only reader is a Transpose, in a file that quantizes: ONNX Runtime 1.31 moves a QuantizeLinear in
+    front of the Transpose, and the output with it behind the quantization.
+    """
     outputs: list[Tensor] = []
+    quantizes = any(node.op == "QuantizeLinear" for node in translator.writer.nodes)
     for node, name in zip(program.output_nodes(), names):
-        tensor = translator.values[node]
-        if not isinstance(tensor, gs.Variable) or not tensor.inputs or any(tensor is o for o in outputs):
-            copied = translator.writer.op("Identity", tensor)  # type: ignore[arg-type]
-            copied.dtype, copied.shape = tensor.dtype, tensor.shape  # type: ignore[union-attr]
+        tensor: Any = translator.values[node]
+        if _taken(tensor, outputs) or (quantizes and _only_transposed(tensor)):
+            copied = translator.writer.op("Identity", tensor)
+            copied.dtype, copied.shape = tensor.dtype, tensor.shape
             tensor = copied
         tensor.name = name
         outputs.append(tensor)
     return outputs
+
+
+def _taken(tensor: object, outputs: list[Tensor]) -> bool:
+    return not isinstance(tensor, gs.Variable) or not tensor.inputs or any(tensor is o for o in outputs)
+
+
+def _only_transposed(tensor: Tensor) -> bool:
+    return tensor.inputs[0].op != "DequantizeLinear" and [n.op for n in tensor.outputs] == ["Transpose"]
 
 
 def _tensor_names(graph: gs.Graph, translator: Translator) -> dict[str, str]:

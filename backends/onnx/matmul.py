@@ -19,7 +19,7 @@ def linear(g: Writer, input: Tensor, weight: Tensor, bias: Tensor | None) -> Ten
     if len(input.shape) == 2 and len(weight.shape) == 2:
         operands = (weight,) if bias is None else (weight, bias)
         return g.op("Gemm", input, *operands, transB=1)
-    product = g.op("MatMul", input, _transposed(g, weight))
+    product = _product(g, input, _transposed(g, weight), len(input.shape), len(weight.shape))
     return product if bias is None else g.op("Add", product, bias)
 
 
@@ -64,7 +64,20 @@ def _transposed(g: Writer, weight: Tensor) -> Tensor:
 
 
 def matmul(g: Writer, self: Tensor, other: Tensor) -> Tensor:
-    return g.op("MatMul", self, other)
+    return _product(g, self, other, len(self.shape), len(other.shape))
+
+
+def _product(g: Writer, left: Tensor, right: Tensor, left_rank: int, right_rank: int) -> Tensor:
+    """A vector is written as a matrix of one row or one column.
+
+    ONNX Runtime 1.31 merges a Transpose into the product behind it, and then multiplies a vector with the wrong axis.
+    """
+    row, column = left_rank == 1, right_rank == 1
+    left = g.unsqueeze(left, 0) if row else left
+    right = g.unsqueeze(right, 1) if column else right
+    product = g.op("MatMul", left, right)
+    added = [-2] * row + [-1] * column
+    return g.squeeze(product, *added) if added else product
 
 
 def mm(g: Writer, self: Tensor, mat2: Tensor) -> Tensor:
@@ -72,11 +85,11 @@ def mm(g: Writer, self: Tensor, mat2: Tensor) -> Tensor:
 
 
 def mv(g: Writer, self: Tensor, vec: Tensor) -> Tensor:
-    return g.op("MatMul", self, vec)
+    return matmul(g, self, vec)
 
 
 def dot(g: Writer, self: Tensor, tensor: Tensor) -> Tensor:
-    return g.op("MatMul", self, tensor)
+    return matmul(g, self, tensor)
 
 
 def addmm(g: Writer, self: Tensor, mat1: Tensor, mat2: Tensor, beta: Scalar, alpha: Scalar) -> Tensor:

@@ -31,9 +31,20 @@ def max_pool(
     kernel, dilation = spread(kernel_size, rank), spread(dilation, rank)
     stride = spread(stride or kernel, rank)
     pads = _pads(g, self, kernel, stride, spread(padding, rank), dilation, ceil_mode)
-    attributes = {"kernel_shape": kernel, "strides": stride, "pads": pads, "dilations": dilation}
+    attributes = {"kernel_shape": kernel, "strides": stride, "dilations": dilation}
     _keep_zeros(g, self)
-    return _batched(g, self, rank, lambda x: g.op("MaxPool", x, **attributes))
+    # ONNX Runtime takes only pads below the kernel's size; a dilated window may hang over further.
+    if any(pad >= size for pad, size in zip(pads, kernel * 2)):
+        return _batched(g, self, rank, lambda x: g.op("MaxPool", _lowest_around(g, x, pads), **attributes))
+    return _batched(g, self, rank, lambda x: g.op("MaxPool", x, pads=pads, **attributes))
+
+
+def _lowest_around(g: Writer, x: Tensor, pads: list[int]) -> Tensor:
+    """``x`` with its pads as data that no maximum is made of."""
+    rank = len(pads) // 2
+    widths = g.ints([0, 0, *pads[:rank], 0, 0, *pads[rank:]])
+    lowest = -np.inf if g.dtype.kind == "f" else np.iinfo(g.dtype).min
+    return g.op("Pad", x, widths, g.constant(lowest, g.dtype), mode="constant")
 
 
 def avg_pool(

@@ -12,6 +12,9 @@ from fxc.compiler.target import Target
 _CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
 _MOVES = ("reshape", "permute", "squeeze", "unsqueeze", "select", "slice", "upsample_nearest2d")
 
+_ALMOST_ONE = 1.0 - 2.0**-24
+"""The integer softmax of ONNX Runtime 1.31 scales by floor(1 / scale): 254 for the float32 nearest to 1/255, 255 below it."""
+
 SCHEME = QuantScheme(
     name="onnxruntime-u8i8",
     rules=(
@@ -44,7 +47,7 @@ SCHEME = QuantScheme(
         OpRule(("max_pool2d",), "follow", inputs=U8, share=True),
         OpRule(_MOVES, "follow", inputs=U8, share=True),
     ),
-    fixed_output={"sigmoid": (0.0, 1.0), "hardsigmoid": (0.0, 1.0), "softmax": (0.0, 1.0)},
+    fixed_output={"sigmoid": (0.0, 1.0), "hardsigmoid": (0.0, 1.0), "softmax": (0.0, _ALMOST_ONE)},
     keep_float={
         "matmul": "ONNX Runtime runs attention products faster in float than between requantizations",
         "bmm": "ONNX Runtime runs attention products faster in float than between requantizations",

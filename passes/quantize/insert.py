@@ -5,6 +5,7 @@ conv(x, w) -> relu    ->    dequantize(quantize(x)), dequantize(w_int8): conv ->
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -166,7 +167,7 @@ class _Insert:
     def __init__(self, editor: Editor, ranges: _Ranges):
         self.editor, self.ranges = editor, ranges
         self.pairs: dict[tuple[fx.Node, Quantizer], fx.Node] = {}
-        self.source: dict[fx.Node, fx.Node] = {}
+        self.count: Counter[fx.Node] = Counter()
 
     def node(self, node: fx.Node, annotation: NodeQuant) -> None:
         wanted = list(node.all_input_nodes)
@@ -197,13 +198,16 @@ class _Insert:
         if key not in self.pairs:
             spec, found = root.spec, self.ranges.qparams(quantizer)
             dtype = getattr(torch, spec.dtype)
+            # Readers that want different codes make several pairs of one tensor: labels tell them apart.
+            number = f"_{self.count[node]}" if self.count[node] else ""
+            self.count[node] += 1
             self._say_constant(node, root)
             with self.editor.after(node):
                 codes = self.editor.call(
                     QUANTIZE_TENSOR,
                     (node, found.scale, found.zero_point, spec.qmin, spec.qmax, dtype),
                     origins=(node,),
-                    suffix=".quantize",
+                    suffix=f".quantize{number}",
                     val=self.editor.like(node, dtype),
                 )
             with self.editor.after(codes):
@@ -211,7 +215,7 @@ class _Insert:
                     DEQUANTIZE_TENSOR,
                     (codes, found.scale, found.zero_point),
                     origins=(node,),
-                    suffix=".dequantize",
+                    suffix=f".dequantize{number}",
                     val=node.meta["val"],
                 )
         return self.pairs[key]

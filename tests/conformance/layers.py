@@ -46,6 +46,7 @@ def pools() -> dict[str, Case]:
         ("max_pool2d_ceil", nn.MaxPool2d(3, 2, ceil_mode=True)),
         ("max_pool2d_ceil_pad", nn.MaxPool2d(3, 2, 1, ceil_mode=True)),
         ("max_pool2d_dilation", nn.MaxPool2d((3, 2), 1, dilation=2)),
+        ("max_pool2d_dilation_ceil", nn.MaxPool2d(2, 2, 1, dilation=2, ceil_mode=True)),
         ("avg_pool2d", nn.AvgPool2d(2)),
         ("avg_pool2d_pad", nn.AvgPool2d(3, 2, 1)),
         ("avg_pool2d_no_pad_count", nn.AvgPool2d(3, 2, 1, count_include_pad=False)),
@@ -120,6 +121,7 @@ def products() -> dict[str, Case]:
         "matmul": case(lambda a, b: a @ b, rows, torch.randn(2, 8, 3)),
         "matmul_broadcast": case(lambda a: a @ torch.ones(8, 3), rows),
         "matmul_vector": case(lambda a: a @ torch.arange(8.0), rows),
+        "matmul_vector_transposed": case(lambda a: a.mT @ torch.arange(5.0), rows),
         "bmm": case(lambda a: torch.bmm(a, a.transpose(1, 2)), rows),
         "baddbmm": case(lambda a: torch.baddbmm(bias, a, a.transpose(1, 2), beta=0.5, alpha=2), rows),
         "addmm": case(

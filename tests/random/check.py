@@ -189,9 +189,9 @@ def batches(spec: Spec) -> list[Flat]:
 
 
 def eager(model: Net, rows: Flat) -> Flat:
-    """Flat outputs of the module itself."""
+    """Flat outputs of the module itself, which may overwrite its inputs; a program leaves them as they are."""
     with torch.no_grad():
-        found = model(*rows)
+        found = model(*(x.clone() for x in rows))
     return (found,) if isinstance(found, Tensor) else found
 
 

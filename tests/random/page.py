@@ -48,6 +48,19 @@ def gather(folder: Path, first: int, examples: int) -> Summary:
     return summary
 
 
+def broken(path: Path) -> list[int]:
+    """Examples in a file of results that broke a promise."""
+    lines = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+    return [line["index"] for line in lines if "error" in line and not line["fault"]]
+
+
+def verdict(s: Summary, examples: int) -> str:
+    """What it came to, in one line."""
+    which = ", ".join(str(line["index"]) for line in s.failures)
+    promises = f"{len(s.failures)} broke a promise: {which}" if which else "every promise held"
+    return f"{s.models} of {examples} models ran; {promises}; OpenVINO's own faults: {len(s.faults)}"
+
+
 def render(summary: Summary, examples: int, seed: int, hundreds: list[str]) -> str:
     """The page as Markdown; ``hundreds`` are the operators in the models of ``make test``."""
     return "\n".join(
@@ -75,7 +88,8 @@ def _head(s: Summary, examples: int, seed: int) -> list[str]:
         f"- **{len(s.failures)} promises broken**; {len(s.faults)} models on which OpenVINO "
         "fails, or differs, while ONNX Runtime computes the same file rightly",
         f"- {s.counts['ort-int8 tensors']} quantized tensors compared code by code in ONNX Runtime: largest difference "
-        f"{s.worst.get('ort-int8 codes', 0):.0f}, {differ} of {codes} codes differ",
+        f"{s.worst.get('ort-int8 codes', 0):.0f}, {differ} of {codes} codes differ, "
+        f"{s.counts['ort-int8 codes left open']} of them because the value lies within float rounding of a border",
         f"- {s.counts['ort-int8 outputs']} int8 outputs held against the quantized graph's distance to float in ONNX Runtime, "
         f"{s.counts['cpu-int8 outputs']} in OpenVINO",
         f"- {sum(s.seconds.values()) / max(s.models, 1):.3f} s of processor time per model",

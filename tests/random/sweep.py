@@ -59,6 +59,7 @@ def main(arguments: Sequence[str]) -> int:
     print(text)
     if not options.no_page:
         PAGE.write_text(text, encoding="utf-8")
+    print(page.verdict(summary, plan.examples), file=sys.stderr, flush=True)
     return 1 if summary.failures or summary.models < plan.examples else 0
 
 
@@ -93,12 +94,14 @@ def run(plan: Plan) -> None:
     """Every chunk that is not finished."""
     plan.folder.mkdir(parents=True, exist_ok=True)
     starts = range(plan.first, plan.first + plan.examples, CHUNK)
-    begin = time.monotonic()
+    begin, broken = time.monotonic(), []
 
     def finish(start: int) -> None:
         last = min(start + CHUNK, plan.first + plan.examples)
         _finish(plan, start, last)
-        print(f"[{time.monotonic() - begin:.0f} s] {start} to {last}", file=sys.stderr, flush=True)
+        broken.extend(page.broken(_chunk_path(plan, start)))
+        seconds = f"{time.monotonic() - begin:.0f} s"
+        print(f"[{seconds}] {start} to {last}: {len(broken)} broken so far", file=sys.stderr, flush=True)
 
     with ThreadPoolExecutor(plan.processes) as pool:
         list(pool.map(finish, starts))
@@ -106,7 +109,7 @@ def run(plan: Plan) -> None:
 
 def _finish(plan: Plan, start: int, last: int) -> None:
     """Run a chunk; an example that kills its process, or takes too long, is a failure, and the rest goes on."""
-    path = plan.folder / f"{start:06d}.jsonl"
+    path = _chunk_path(plan, start)
     while (at := start + _done(path)) < last:
         began = _done(path)
         reason = _process(plan, path, at, last - at)
@@ -120,6 +123,10 @@ def _finish(plan: Plan, start: int, last: int) -> None:
             }
             with path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
+
+
+def _chunk_path(plan: Plan, start: int) -> Path:
+    return plan.folder / f"{start:06d}.jsonl"
 
 
 def _process(plan: Plan, path: Path, first: int, count: int) -> str | None:

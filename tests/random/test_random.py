@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections import Counter
 from dataclasses import dataclass
@@ -125,4 +126,14 @@ def test_a_sweep_goes_on_where_it_was(tmp_path: Any, capsys: pytest.CaptureFixtu
     again = stored.read_text().splitlines()
     assert again[0] == lines[0]
     assert len(again) == 2
-    assert "**2 of 2 models**" in capsys.readouterr().out
+    shown = capsys.readouterr()
+    assert "**2 of 2 models**" in shown.out
+    assert "0 to 2: 0 broken so far" in shown.err
+    assert shown.err.endswith("2 of 2 models ran; every promise held; OpenVINO's own faults: 0\n")
+    # What it does not run again, it counts again.
+    error = {"index": 1, "stage": "simplify", "fault": False, "error": "simplify: off"}
+    stored.write_text(f"{lines[0]}\n{json.dumps(error)}\n")
+    assert sweep.main(options) == 1
+    shown = capsys.readouterr()
+    assert "0 to 2: 1 broken so far" in shown.err
+    assert "1 broke a promise: 1;" in shown.err

@@ -14,6 +14,63 @@ BEHIND_A_NORM = (
     Step(1, "conv2d", (1,), {"in_channels": 8, "out_channels": 8, "kernel_size": (1, 1)}),
 )  # fmt: skip
 
+OPEN = {
+    # With a scale of 6/255 in front, every value of a hard sigmoid lies half-way between two codes.
+    "ties_in_every_place": Spec(
+        (Input((3, 11, 11)),),
+        (
+            Step(4, "add", (0, 0)),
+            Step(5, "pad_zero", (1,), {"padding": (0, 0, 2, 1)}),
+            Step(6, "conv2d", (2,), {"in_channels": 3, "out_channels": 6, "groups": 3, "kernel_size": (3, 3), "padding": (1, 1), "dilation": (2, 2)}),
+            Step(7, "hardsigmoid", (3,)),
+            Step(8, "conv2d", (4,), {"in_channels": 6, "out_channels": 4, "kernel_size": (2, 2), "stride": (2, 2), "padding": (1, 1), "bias": False}),
+        ),
+        (5,),
+        seed=4779,
+    ),
+    # Codes may lie exactly at a step, though no value of the float model does.
+    "ceil_of_what_was_quantized": Spec(
+        (Input((9, 4), "positive"), Input((6, 6, 6))),
+        (
+            Step(3, "conv2d", (1,), {"in_channels": 6, "out_channels": 5, "kernel_size": (1, 1)}),
+            Step(4, "standardized", (2,)),
+            Step(5, "ceil", (3,)),
+            Step(6, "mean", (4,), {"dim": (3,), "keepdim": True}),
+        ),
+        (5, 0),
+        batch=1,
+        seed=1261,
+    ),
+    # The mean of what was normalized to a mean of zero is float noise, coded with a scale of its size.
+    "mean_of_what_was_normalized": Spec(
+        (Input((3, 9, 9)),),
+        (
+            Step(4, "layer_norm", (0,), {"normalized_shape": (9, 9), "elementwise_affine": False, "bias": False}),
+            Step(5, "squeeze_excite", (1,), {"width": 3, "hard": False, "flat": False}),
+            Step(6, "conv_norm_act", (2,), {"width": 3, "out": 4, "kernel": 1, "act": "gelu", "before": False, "pad": True}),
+        ),
+        (3,),
+        seed=6408,
+    ),
+    # No decibels of a signal that is zero in one row.
+    "row_that_vanishes": Spec(
+        (Input((6, 7, 7)),),
+        (
+            Step(0, "linear", (0,), {"in_features": 7, "out_features": 7, "bias": True}),
+            Step(1, "conv_norm_act", (1,), {"width": 6, "out": 6, "kernel": 1, "act": "none", "before": True, "pad": True}),
+            Step(3, "conv2d", (2,), {"in_channels": 6, "out_channels": 6, "groups": 6, "kernel_size": (1, 1), "bias": False}),
+            Step(4, "conv_transpose2d", (3,), {"in_channels": 6, "out_channels": 2, "kernel_size": (3, 3), "padding": (1, 1)}),
+            Step(5, "conv2d", (4,), {"in_channels": 2, "out_channels": 2, "groups": 2, "kernel_size": (1, 1), "padding": "same"}),
+            Step(6, "adaptive_avg_pool2d", (5,), {"output_size": (2, 1)}),
+            Step(7, "split", (6,), {"dim": 1, "sizes": (1, 1)}),
+            Step(10, "conv_norm_act", (8,), {"width": 1, "out": 4, "kernel": 1, "act": "relu", "before": False, "pad": False}),
+        ),
+        (9,),
+        batch=1,
+        seed=8137,
+    ),
+}  # fmt: skip
+
 CASES = {
     # Canonical arguments took tile's counts for dimensions: tile(2) of a matrix became tile(0).
     "tile_counts_are_not_dimensions": Spec(
@@ -75,6 +132,61 @@ CASES = {
         (1,),
         seed=3068,
     ),
+    # ONNX Runtime takes only pads below the kernel's size.
+    "dilated_max_pool_with_a_window_hanging_over": Spec(
+        (Input((6, 10, 10), "positive"),),
+        (
+            Step(0, "max_pool2d", (0,), {"kernel_size": 3, "stride": 3, "padding": 1, "ceil_mode": True, "dilation": 2}),
+            Step(1, "conv2d", (1,), {"in_channels": 6, "out_channels": 4, "kernel_size": (1, 1)}),
+        ),
+        (2,),
+        seed=1674,
+    ),
+    # ONNX Runtime merges a Transpose into the product behind it, and takes the wrong axis for a vector.
+    "vector_behind_a_transpose": Spec(
+        (Input((4, 2, 3)),), (Step(0, "matrix_transpose", (0,)), Step(1, "matmul_vector", (1,))), (2,), seed=8229
+    ),
+    # A convolution and a linear layer want different codes of one tensor, and both had one label.
+    "two_codes_of_one_tensor": Spec(
+        (Input((3, 6, 6)),),
+        (
+            Step(0, "add", (0, 0)),
+            Step(1, "conv2d", (1,), {"in_channels": 3, "out_channels": 6, "groups": 3, "kernel_size": (1, 1), "stride": (3, 3)}),
+            Step(2, "linear", (1,), {"in_features": 6, "out_features": 6}),
+        ),
+        (3, 2),
+        seed=5173,
+    ),
+    # ONNX Runtime moved the quantization of a transposed tensor in front of the Transpose, and of the output.
+    "float_output_whose_transpose_is_quantized": Spec(
+        (Input((5, 3, 2)),),
+        (
+            Step(0, "conv_transpose2d", (0,), {"in_channels": 5, "out_channels": 5, "groups": 5, "kernel_size": (1, 1), "stride": (2, 2)}),
+            Step(1, "transpose", (1,), {"a": 2, "b": -1}),
+            Step(2, "conv2d", (2,), {"in_channels": 5, "out_channels": 4, "kernel_size": (1, 2)}),
+        ),
+        (3, 1),
+        seed=4309,
+    ),
+    # ONNX Runtime's integer softmax scales by floor(1 / scale), which was 254.
+    "softmax_between_integers": Spec(
+        (Input((4, 6, 5)),),
+        (
+            Step(0, "conv_norm_act", (0,), {"width": 4, "out": 6, "kernel": 3, "act": "relu", "before": True, "pad": True}),
+            Step(1, "softmax", (1,), {"dim": -3}),
+            Step(2, "two_norms", (2,), {"width": 6, "how": "chain"}),
+        ),
+        (3,),
+        seed=9569,
+    ),
+    # The module writes into its input; the program does not.
+    "input_overwritten_after_it_was_read": Spec(
+        (Input((8, 7, 9)),),
+        (Step(0, "sigmoid", (0,)), Step(1, "relu_module", (0,), {"inplace": True})),
+        (2, 1),
+        seed=6100,
+    ),
+    **OPEN,
 }  # fmt: skip
 
 FAULTS = {

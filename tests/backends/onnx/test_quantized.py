@@ -111,3 +111,21 @@ def test_int16_has_no_form_below_opset_21(tmp_path: Path) -> None:
     with pytest.raises(LegalityError, match="opset 21"):
         emit(program_of(Fn(wide), IMAGE), tmp_path / "m.onnx")
     assert not (tmp_path / "m.onnx").exists()
+
+
+class TakenOn(nn.Module):
+    """A float output that is transposed and then quantized."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        y = x.tanh()
+        return y, requantized(y.permute(0, 2, 3, 1)[:, 1:], 2**-4, 128)
+
+
+def test_a_float_output_stays_float_where_its_transpose_is_quantized(tmp_path: Path) -> None:
+    program = program_of(TakenOn(), IMAGE)
+    emitted = emit(program, tmp_path / "m.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
+    found = session.run(list(emitted.outputs), {emitted.inputs[0]: IMAGE.numpy()})
+    wanted = program.run_flat(IMAGE)
+    np.testing.assert_allclose(found[0], wanted[0].numpy(), atol=1e-6)
+    np.testing.assert_array_equal(found[1], wanted[1].numpy())

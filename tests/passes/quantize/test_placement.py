@@ -346,3 +346,26 @@ def test_attention_that_the_user_keeps_in_float() -> None:
         if op_name(n) == "matmul"
         for a in n.args
     )
+
+
+class TwoReaders(nn.Module):
+    """A tensor that a convolution reads as uint8 and a linear layer as int8."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.linear = nn.Conv2d(3, 4, 1), nn.Linear(8, 5)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        y = x.tanh()
+        return self.conv(y), self.linear(y)
+
+
+def test_two_codes_of_one_tensor_have_labels_of_their_own() -> None:
+    _, program = quantized(TwoReaders())
+    codes = {label_of(n): n.args[5] for n in program.graph.nodes if n.target is QUANTIZE_TENSOR}
+    assert {dtype for label, dtype in codes.items() if label.startswith("tanh.quantize")} == {
+        torch.uint8,
+        torch.int8,
+    }
+    made = [label_of(n) for n in program.graph.nodes if n.op == "call_function"]
+    assert len(made) == len(set(made))
