@@ -10,6 +10,8 @@ import numpy as np
 from torch import fx
 
 Ints: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
+Flags: TypeAlias = np.ndarray[Any, np.dtype[np.bool_]]
+Floats: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
 Label: TypeAlias = "Ints | None"
 """The atom of every index of a dimension, ``[size]``; ``None`` for one that can never shrink."""
 Dims: TypeAlias = "tuple[Label, ...]"

@@ -8,8 +8,9 @@ from torch import Tensor, fx, nn
 
 from fxc.compiler.editor import Editor
 from fxc.compiler.program import Program
+from fxc.passes.prune.atoms import Flags
 from fxc.passes.prune.flow import Changes, Cut, Rules
-from fxc.passes.prune.groups import Flags, Structure
+from fxc.passes.prune.groups import Structure
 from fxc.passes.prune.rules import RULES
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, fx
 from fxc.compiler.errors import PassError
 from fxc.compiler.origin import op_name, where
 from fxc.compiler.program import Program
-from fxc.passes.prune.atoms import Atoms, Dims, Ints, Label
+from fxc.passes.prune.atoms import Atoms, Dims, Flags, Ints, Label
 
 STAND_IN = 1009
 """A symbolic size counts as this prime, so that it never looks like a factor of a width."""
@@ -156,10 +156,10 @@ class Cut:
         keep: whether each atom stays, ``bool [atoms]``.
     """
 
-    def __init__(self, flow: Flow, keep: np.ndarray[Any, np.dtype[np.bool_]]):
+    def __init__(self, flow: Flow, keep: Flags):
         self.flow, self.keep = flow, keep
 
-    def kept(self, label: Ints) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    def kept(self, label: Ints) -> Flags:
         """Which indices of a labelled dimension stay, ``bool [size]``."""
         return self.keep[label]
 

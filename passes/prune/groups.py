@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from torch import fx
 
 from fxc.compiler.origin import label_of
 from fxc.compiler.program import Program
-from fxc.passes.prune.atoms import Ints, Mark
+from fxc.passes.prune.atoms import Flags, Ints, Mark
 from fxc.passes.prune.flow import Choice, Flow, Rule
 from fxc.passes.prune.roles import Use, uses
 from fxc.passes.prune.rules import RULES
-
-Flags: TypeAlias = np.ndarray[Any, np.dtype[np.bool_]]
 
 _ROUNDS = 6
 
@@ -95,12 +93,35 @@ class Structure:
         """The groups that can shrink."""
         return tuple(group for group in self.groups if not group.fixed)
 
+    @cached_property
+    def unit_index(self) -> Ints:
+        """For each class its number within its group, -1 for one without a group, ``[atoms]``."""
+        found = np.full(len(self.classes), -1, dtype=np.int64)
+        for group in self.groups:
+            found[group.units] = np.arange(len(group.units))
+        return found
+
+    @cached_property
+    def group_index(self) -> Ints:
+        """For each class the number of its group, -1 for one without, ``[atoms]``."""
+        found = np.full(len(self.classes), -1, dtype=np.int64)
+        for number, group in enumerate(self.groups):
+            found[group.units] = number
+        return found
+
     def keep(self, removed: Iterable[Ints]) -> Flags:
         """Whether each atom stays when the classes in ``removed`` go, ``bool [atoms]``."""
         stays = np.ones(len(self.classes), dtype=bool)
         for classes in removed:
             stays[classes] = False
         return stays[self.classes]
+
+    def layers(self, group: Group, *roles: str) -> tuple[str, ...]:
+        """The labels of the operators to which a tensor of the group plays one of ``roles``, each once."""
+        found = (
+            label_of(use.node) for place in group.slots for use in self.slots[place].uses if use.role in roles
+        )
+        return tuple(dict.fromkeys(found))
 
     def kept_indices(self, keep: Flags) -> dict[str, dict[int, Ints]]:
         """What is left of every tensor that shrinks: by path and axis, the indices that stay."""

@@ -61,12 +61,12 @@ class _KeptStatistics(TorchFunctionMode):
         return func(*args, **words)
 
     def _norm(self, func: Any, args: Any, words: dict[str, Any], axis: int) -> Any:
-        names = ("weight", "bias", "eps")[: 2 if func is F.rms_norm else 3]
-        names = ("weight", "eps") if func is F.rms_norm else names
+        names = ("weight", "eps") if func is F.rms_norm else ("weight", "bias", "eps")
         x, shape = args[:2]
         given = {**dict(zip(names, args[2:])), **words}
         rows = self._channels.get(id(given.get("weight")))
-        if rows is None:
+        alone = func is F.group_norm and shape == x.shape[1]
+        if rows is None or alone:
             return func(*args, **words)
         small = {k: v[rows] if isinstance(v, Tensor) else v for k, v in given.items()}
         found = func(x.index_select(axis, rows), [len(rows)] if axis == -1 else shape, **small)
