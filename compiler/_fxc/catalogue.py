@@ -75,6 +75,7 @@ PASSES = {
     "bias_correction": "fxc.passes.quantize.bias_correction:BiasCorrection",
     "dla_pool": "fxc.backends.tensorrt.dla_pool:DlaPool",
     "extension": "fxc.passes.extension:ExtensionRules",
+    "apply_plan": "fxc.passes.prune.apply_plan:ApplyPlan",
     "prune_channels": "fxc.passes.prune.prune_channels:PruneChannels",
 }
 

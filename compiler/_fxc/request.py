@@ -15,10 +15,12 @@ from fxc.compiler.backend import Violation
 from fxc.compiler.capture import capture
 from fxc.compiler.config import QuantConfig
 from fxc.compiler.errors import LegalityError, UsageError
+from fxc.compiler.passbase import Pass
 from fxc.compiler.program import Note, Program
 from fxc.compiler.target import Target
 from fxc.passes.extension import ExtensionRules
 from fxc.passes.pipelines import simplify
+from fxc.passes.prune.pruned import Pruned
 from fxc.passes.quantize.statistics import Statistics
 
 
@@ -26,7 +28,8 @@ from fxc.passes.quantize.statistics import Statistics
 class Request:
     """Everything a user may ask of one compile; the words are those of :func:`fxc.compile`.
 
-    ``calibration_data`` may also be :class:`Statistics`; ``catalogue`` holds the user's extensions.
+    ``calibration_data`` may also be :class:`Statistics`; ``catalogue`` holds the user's extensions;
+    ``prune`` is the pass that removes channels, if any shall go.
     """
 
     target: Target
@@ -43,6 +46,7 @@ class Request:
     trust: bool = False
     preprocessing: dict[str, Any] = field(default_factory=dict)
     catalogue: Catalogue = INSTALLED
+    prune: Pass | None = None
 
 
 def check_skip(skip: tuple[str, ...]) -> None:
@@ -68,6 +72,8 @@ def captured(model: Any, request: Request) -> Program:
         CaptureError: the model cannot be captured.
         UsageError: it is a program that is quantized already, or was captured in another way.
     """
+    if isinstance(model, Pruned):
+        model = model.program
     if isinstance(model, Program):
         model = _with_examples(model, request)
     return capture(

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from fxc.compiler.editor import Editor
 from fxc.compiler.program import Program
+from fxc.passes.prune.apply_plan import apply_plan
 from fxc.passes.prune.atoms import Flags
-from fxc.passes.prune.cut import cut_program
 from fxc.passes.prune.groups import Structure, structure_of
 from fxc.passes.prune.masks import with_masks
 from fxc.passes.prune.plan import Plan
@@ -48,17 +48,6 @@ class Masked:
             if node.op == "get_attr":
                 editor.set_tensor(node, self.program.tensor(str(node.target)))
         return apply_plan(editor.finish(), self.plan)
-
-
-def apply_plan(program: Program, plan: Plan) -> Program:
-    """The smaller program.
-
-    Raises:
-        UsageError: the plan is another program's.
-    """
-    plan.check(program)
-    structure = structure_of(program, heads=plan.heads)
-    return cut_program(structure, plan.keep(structure), "prune_channels")
 
 
 def mask(program: Program, plan: Plan) -> Masked:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -100,6 +101,11 @@ class Plan:
         """
         after = {group.name: group for group in later.groups}
         return replace(self, groups=tuple(_joined(group, after.get(group.name)) for group in self.groups))
+
+    def digest(self) -> str:
+        """A hash of what goes; scores do not count."""
+        kept = [(group.name, group.kept) for group in self.groups if len(group.kept) < group.units]
+        return hashlib.sha256(repr((self.graph, self.heads, kept)).encode()).hexdigest()[:16]
 
     def save(self, path: Path | str) -> Path:
         """Write the plan as JSON."""

@@ -9,12 +9,13 @@ from typing import ClassVar
 from torch import Tensor
 
 from fxc.compiler.passbase import LOSSY, Pass, PassResult, Promise
-from fxc.compiler.program import Note, Program
+from fxc.compiler.program import Program
 from fxc.passes.prune.cut import cut_program
 from fxc.passes.prune.groups import Structure, structure_of
 from fxc.passes.prune.importance import Importance
+from fxc.passes.prune.notes import notes_of
 from fxc.passes.prune.plan import Plan, plan_of
-from fxc.passes.prune.select import Wanted, select
+from fxc.passes.prune.select import Wanted, Whole, select
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class PruneChannels(Pass):
         heads: attention loses whole heads, not parts of each.
         seed: of the random criterion.
         gradients: by parameter, for the Taylor criterion.
+        whole: what shares are of, for one of several steps.
     """
 
     name: ClassVar[str] = "prune_channels"
@@ -51,6 +53,7 @@ class PruneChannels(Pass):
     heads: bool = False
     seed: int = 0
     gradients: Mapping[str, Tensor] = field(default_factory=dict, compare=False, repr=False)
+    whole: Whole = field(default_factory=Whole, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         self.wanted()
@@ -69,6 +72,7 @@ class PruneChannels(Pass):
             align=self.align,
             layers=dict(self.layers),
             protect=self.protect,
+            whole=self.whole,
         )
 
     def plan(self, structure: Structure) -> Plan:
@@ -84,24 +88,8 @@ class PruneChannels(Pass):
         """Plan and cut."""
         structure = structure_of(program, heads=self.heads)
         plan = self.plan(structure)
-        notes = tuple(notes_of(plan))
+        notes = notes_of(plan, self.name)
         keep = plan.keep(structure)
         if keep.all():
             return PassResult(program, modified=False, notes=notes)
         return PassResult(cut_program(structure, keep, self.name), modified=True, notes=notes)
-
-
-def notes_of(plan: Plan) -> list[Note]:
-    """For the report: what kept its width, and whose statistics change."""
-    by = PruneChannels.name
-    kept = [
-        Note("info", f"keeps every channel: {'; '.join(reasons)}", name.partition("#")[0], by)
-        for name, reasons in plan.fixed.items()
-    ]
-    shrunk = [group for group in plan.groups if len(group.kept) < group.units]
-    changed = [
-        Note("info", f"fewer channels change a statistic: {'; '.join(g.changes_statistics)}", g.layers[0], by)
-        for g in shrunk
-        if g.changes_statistics
-    ]
-    return kept + changed

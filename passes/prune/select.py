@@ -23,6 +23,19 @@ _HALVINGS = 24
 
 
 @dataclass(frozen=True)
+class Whole:
+    """What ratios and budgets are shares of, where the program has been pruned before.
+
+    Attributes:
+        units: by group, how many there were at first.
+        costs: ``"macs"`` and ``"params"`` at first.
+    """
+
+    units: Mapping[str, int] = field(default_factory=dict)
+    costs: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Wanted:
     """What a user asks for.
 
@@ -33,6 +46,7 @@ class Wanted:
         align: widths are rounded to a multiple of this where a group is that wide.
         layers: pattern over layer names to a ratio of its own; later patterns win.
         protect: patterns of layers that keep every channel.
+        whole: what all shares are of; by default the program that is pruned.
     """
 
     ratio: float = 0.5
@@ -41,6 +55,7 @@ class Wanted:
     align: int = 1
     layers: Mapping[str, float] = field(default_factory=dict)
     protect: tuple[str, ...] = ()
+    whole: Whole = field(default_factory=Whole)
 
     def __post_init__(self) -> None:
         for what, ratio in (("ratio", self.ratio), *((f"layers[{k!r}]", v) for k, v in self.layers.items())):
@@ -117,11 +132,12 @@ def _at(
     wanted: Wanted,
     ratio: float,
 ) -> Kept:
-    level = _threshold(groups, scores, ratio) if wanted.ranking == "global" else None
+    level = _threshold(groups, scores, wanted.whole, ratio) if wanted.ranking == "global" else None
     kept: Kept = {}
     for name, (group, own) in groups.items():
         if level is None or own is not None:
-            count = len(group) - floor(len(group) * (ratio if own is None else own) + 1e-9)
+            units = wanted.whole.units.get(name, len(group))
+            count = min(len(group), units - floor(units * (ratio if own is None else own) + 1e-9))
         else:
             count = int(np.count_nonzero(scores[name] > level))
         best = np.argsort(-scores[name], kind="stable")[: rounded(count, group, wanted.align)]
@@ -130,16 +146,17 @@ def _at(
 
 
 def _threshold(
-    groups: Mapping[str, tuple[Group, float | None]], scores: Mapping[str, Floats], ratio: float
+    groups: Mapping[str, tuple[Group, float | None]], scores: Mapping[str, Floats], whole: Whole, ratio: float
 ) -> float:
-    """The score at and below which lies ``ratio`` of all channels."""
+    """The score at and below which lies ``ratio`` of all channels; what went before counts as below."""
     free = [group for group, own in groups.values() if own is None]
     if not free:
         return -np.inf
     values = np.concatenate([scores[group.name] for group in free])
     widths = np.concatenate([np.full(len(group), group.width) for group in free])
     order = np.argsort(values, kind="stable")
-    below = np.cumsum(widths[order]) <= ratio * widths.sum() + 1e-9
+    total = sum(whole.units.get(group.name, len(group)) * group.width for group in free)
+    below = np.cumsum(widths[order]) <= ratio * total - (total - widths.sum()) + 1e-9
     return float(values[order][below][-1]) if below.any() else -np.inf
 
 
@@ -154,7 +171,7 @@ def rounded(count: int, group: Group, align: int) -> int:
 
 def _within(structure: Structure, wanted: Wanted, costs: Costs, at: Callable[[float], Kept]) -> Kept:
     """The most that stays within the budget."""
-    whole = {"macs": costs.macs(), "params": costs.params()}
+    whole = {"macs": costs.macs(), "params": costs.params(), **wanted.whole.costs}
     measure = {"macs": costs.macs, "params": costs.params}
 
     def share(what: str, kept: Kept) -> float:
