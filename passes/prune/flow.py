@@ -118,6 +118,9 @@ class Flow:
 
     def _checked(self, node: fx.Node, dims: Dims) -> Dims:
         value = node.meta.get("val")
+        if isinstance(value, (tuple, list)):
+            # Values and their positions have one shape; labels of several shapes are beyond any rule here.
+            return dims if len({tuple(map(str, v.shape)) for v in value}) == 1 else ()
         if not isinstance(value, Tensor):
             return ()
         shape = self.shape(node)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import torch
@@ -27,6 +28,11 @@ def _meet(flow: Flow, node: fx.Node, read: list[fx.Node], back: int) -> Label:
     for other in labels[1:]:
         flow.atoms.tie(labels[0], other, node)
     return None if not labels or any(label is None for label in labels) else labels[0]
+
+
+def item(flow: Flow, node: fx.Node) -> Dims:
+    """One of several results: those of an operator with a rule share its labels, the others cannot shrink."""
+    return flow.of(tensor_argument(node)) or (None,) * node.meta["val"].dim()
 
 
 def prelu(flow: Flow, node: fx.Node) -> Dims:
@@ -55,6 +61,7 @@ def _alone(flow: Flow, node: fx.Node, label: Any) -> Label:
 
 RULES = {
     torch.Tag.pointwise: Rule(pointwise),
+    operator.getitem: Rule(item),
     aten.prelu.default: Rule(prelu),
     aten.glu.default: Rule(glu),
     **dict.fromkeys(

@@ -88,10 +88,11 @@ def _to_product(node: fx.Node) -> bool:
 
 
 def _merge(flow: Flow, node: fx.Node, labels: Sequence[Label], sizes: Sequence[int]) -> Label:
-    """The label of a dimension made of factors, of which one may carry atoms."""
+    """The label of a dimension made of factors, of which one may carry atoms: the widest."""
     active = [k for k, label in enumerate(labels) if label is not None]
     if not active:
         return None
+    active.sort(key=lambda k: -sizes[k])
     flow.atoms.pin([labels[k] for k in active[1:]], "is merged with another dimension that shrinks", node)
     label = labels[active[0]]
     assert label is not None

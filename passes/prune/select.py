@@ -161,12 +161,18 @@ def _threshold(
 
 
 def rounded(count: int, group: Group, align: int) -> int:
-    """How many units stay, so that the layer's width is the nearest multiple of ``align``; at least 1, at most all."""
+    """How many units stay, so that the layer's width is the nearest multiple of ``align``; at least 1, at most all.
+
+    A group that is not wider than ``align`` is rounded to a half, a quarter, … of it.
+    """
+    if count == len(group):
+        return count
     step = align // gcd(align, group.width)
-    if len(group) <= step or count == len(group):
+    while step >= len(group) and step % 2 == 0:
+        step //= 2
+    if step >= len(group):
         return max(1, count)
-    nearest = max(step, (count + step // 2) // step * step)
-    return min(nearest, len(group))
+    return min(max(step, (count + step // 2) // step * step), len(group))
 
 
 def _within(structure: Structure, wanted: Wanted, costs: Costs, at: Callable[[float], Kept]) -> Kept:
