@@ -76,6 +76,7 @@ PASSES = {
     "dla_pool": "fxc.backends.tensorrt.dla_pool:DlaPool",
     "extension": "fxc.passes.extension:ExtensionRules",
     "apply_plan": "fxc.passes.prune.apply_plan:ApplyPlan",
+    "low_rank": "fxc.passes.prune.low_rank:LowRank",
     "prune_channels": "fxc.passes.prune.prune_channels:PruneChannels",
 }
 

@@ -63,7 +63,7 @@ def capture(
         UsageError: an unknown layer in ``outputs``, or something that is not a model.
     """
     if isinstance(model, (str, os.PathLike)):
-        model = load_program(model) if Path(model).is_dir() else _loaded(model, trust)
+        model = load_program(Path(model)) if Path(model).is_dir() else _loaded(model, trust)
     if isinstance(model, Program):
         program = model
     elif isinstance(model, ExportedProgram):

@@ -78,7 +78,10 @@ class Importance:
         classes = structure.classes[slot.atoms]
         mine = np.flatnonzero(structure.group_index[classes] == structure.group_index[group.units[0]])
         units: Ints = structure.unit_index[classes[mine]]
-        return np.bincount(units, weights=known[place][mine], minlength=len(group))
+        found: Floats = np.bincount(units, weights=known[place][mine], minlength=len(group)).astype(
+            np.float64
+        )
+        return found
 
     def _tensor(self, slot: Slot) -> Tensor:
         return self.structure.program.tensor(slot.target).detach()

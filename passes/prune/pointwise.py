@@ -59,7 +59,7 @@ def _alone(flow: Flow, node: fx.Node, label: Any) -> Label:
     return None
 
 
-RULES = {
+RULES: dict[Any, Rule] = {
     torch.Tag.pointwise: Rule(pointwise),
     operator.getitem: Rule(item),
     aten.prelu.default: Rule(prelu),

@@ -20,11 +20,11 @@ from tests.random.build import random_spec
 from tests.random.choices import Choices
 from tests.random.spec import Net
 
-EACH, PARTS = 12, 4
+MODELS, FEWEST = 36, 3
 
 
-def programs(part: int) -> Iterator[tuple[Program, tuple[torch.Tensor, ...]]]:
-    for index in range(part * EACH, (part + 1) * EACH):
+def programs() -> Iterator[tuple[Program, tuple[torch.Tensor, ...]]]:
+    for index in range(MODELS):
         spec = random_spec(Choices(f"9/{index}"))
         rows = spec.rows(0, spec.batch)
         captured = capture(Net(spec), rows, dynamic_batch=None if spec.dynamic else False)
@@ -32,12 +32,11 @@ def programs(part: int) -> Iterator[tuple[Program, tuple[torch.Tensor, ...]]]:
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("part", range(PARTS))
-def test_pruned_equals_zeroed(part: int) -> None:
+def test_pruned_equals_zeroed() -> None:
     count = 0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for program, rows in programs(part):
+        for program, rows in programs():
             structure = structure_of(program)
             shapes_run(structure, rows)
             exact = [group for group in structure.prunable if not group.changes_statistics]
@@ -46,7 +45,7 @@ def test_pruned_equals_zeroed(part: int) -> None:
                 keep = halved(structure, [group.units for group in exact])
                 found = cut_program(structure, keep, "test").run_flat(*rows)
                 assert_close(found, zeroed_outputs(structure.flow, keep, rows))
-    assert count, "no model of this part could be pruned"
+    assert count >= FEWEST, "hardly a model could be pruned"
 
 
 def halved(structure: Structure, units: list[np.ndarray]) -> np.ndarray:
