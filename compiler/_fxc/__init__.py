@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from fxc.passes.prune.pruned import Pruned
     from fxc.passes.quantize.statistics import Statistics
     from fxc.pruning import prune, prune_steps
+    from fxc.sparsity import sparsify
 
 __version__ = "0.1.0"
 
@@ -36,6 +37,7 @@ _WHERE = {
     "load": "fxc.api",
     "prune": "fxc.pruning",
     "prune_steps": "fxc.pruning",
+    "sparsify": "fxc.sparsity",
     "targets": "fxc.catalogue",
     "Artifact": "fxc.compiler.artifact",
     "Artifacts": "fxc.compiler.artifacts",
@@ -65,6 +67,7 @@ __all__ = [
     "load",
     "prune",
     "prune_steps",
+    "sparsify",
     "targets",
 ]
 
