@@ -41,7 +41,7 @@ class Atoms:
 
     Attributes:
         pins: atoms that must stay.
-        statistics: atoms that a mean, a softmax or a norm's statistic is taken over.
+        statistics: atoms that a mean or a norm's statistic is taken over.
     """
 
     def __init__(self) -> None:

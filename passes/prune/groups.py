@@ -56,7 +56,7 @@ class Group:
         slots: positions in :attr:`Structure.slots` of the axes that shrink.
         width: channels of its layer per unit.
         fixed: why it cannot shrink; empty if it can.
-        changes_statistics: norms, means and softmaxes that are taken over the channels, by label.
+        changes_statistics: norms and means that are taken over the channels, by label.
     """
 
     name: str

@@ -53,7 +53,7 @@ def attention(flow: Flow, node: fx.Node) -> Dims:
         return unknown(flow, node)
     flow.atoms.tie(flow.of(query)[-1], flow.of(key)[-1], node)
     flow.atoms.tie(flow.of(key)[-2], flow.of(value)[-2], node)
-    flow.atoms.statistic((flow.of(key)[-2],), "softmax over channels", node)
+    flow.atoms.pin((flow.of(key)[-2],), "is what a softmax is taken over", node)
     masks = [mask] if isinstance(mask, fx.Node) else []
     lead = _leading(flow, node, query, key, value, *masks)
     for one in masks:

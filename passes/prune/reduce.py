@@ -42,11 +42,11 @@ def _gone(dims: Any, rank: int) -> set[int]:
     return {d % rank for d in ([dims] if isinstance(dims, int) else dims)} if rank else set()
 
 
-def along(flow: Flow, node: fx.Node) -> Dims:
-    """softmax(x, dim) and the like: a statistic along ``dim``, the shape stays."""
-    dims = flow.of(tensor_argument(node))
-    flow.atoms.statistic((dims[int(node.args[1])],), f"{op_name(node)} over channels", node)  # type: ignore[arg-type]
-    return dims
+def softmax(flow: Flow, node: fx.Node) -> Dims:
+    """softmax(x, dim): what it is taken over stays, since a zero among them is not the same as none."""
+    dims, dim = flow.of(tensor_argument(node)), int(node.args[1])  # type: ignore[arg-type]
+    flow.atoms.pin((dims[dim],), f"is what {op_name(node)} is taken over", node)
+    return tuple(None if d == dim % len(dims) else each for d, each in enumerate(dims))
 
 
 def vector_norm(flow: Flow, node: fx.Node) -> Dims:
@@ -77,8 +77,8 @@ RULES = {
     aten.std.correction: Rule(reduction(1, 3)),
     aten.logsumexp.default: Rule(reduction(1, 2)),
     aten.linalg_vector_norm.default: Rule(vector_norm),
-    aten.softmax.int: Rule(along),
-    aten.log_softmax.int: Rule(along),
+    aten.softmax.int: Rule(softmax),
+    aten.log_softmax.int: Rule(softmax),
     aten.cumsum.default: Rule(cumulative),
     aten.mean.default: Rule(whole),
     aten.sum.default: Rule(whole),

@@ -11,6 +11,7 @@ import gc
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -69,7 +70,7 @@ def row(name: str, x: Tensor, rounds: int) -> Row:
         ours.append(_timed(lambda: PruneChannels(ratio=0.5).apply(program).program))
         try:
             other = _fresh(name)
-            theirs.append(_timed(lambda other=other: torch_pruning(other, x)))
+            theirs.append(_timed(partial(torch_pruning, other, x)))
         except Exception as error:  # noqa: BLE001  a peer's failure is a row, whatever it is
             reason = f"{type(error).__name__}: {str(error).splitlines()[0][:80]}"
             break

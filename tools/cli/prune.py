@@ -161,7 +161,7 @@ def told(pruned: Pruned, output: Path | None) -> Result:
         facts([("MACs", _change(report["macs"])), ("parameters", _change(report["params"]))]),
         table,
         *(["keep every channel:", columns(fixed, indent="  ")] if fixed else []),
-        *(["* fewer channels change a norm's or a softmax's statistic"] if _marked(report["groups"]) else []),
+        *(["* fewer channels change a norm's or a mean's statistic"] if _marked(report["groups"]) else []),
     ]
     return Result({**report, "output": str(output) if output else None}, "\n".join(lines))
 
