@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from torch import fx
 
+from fxc.compiler.macs import LINEAR, WEIGHTED
 from fxc.compiler.origin import label_of
 from fxc.compiler.program import Program
-from fxc.passes.prune.atoms import Flags, Ints, Mark
+from fxc.passes.prune.atoms import Flags, Ints, Label, Mark
 from fxc.passes.prune.flow import Choice, Flow, Rule
 from fxc.passes.prune.roles import Use, uses
 from fxc.passes.prune.rules import RULES
@@ -53,13 +54,15 @@ class Group:
     Attributes:
         name: the label of the layer that makes them; with a number if it makes several groups.
         units: for each unit the class of its atoms. A unit is what goes at once: one channel, or several that are tied.
+        layers: labels of the layers that make the channels, in graph order.
         slots: positions in :attr:`Structure.slots` of the axes that shrink.
-        width: channels of its layer per unit.
+        width: channels of its first layer per unit.
         fixed: why it cannot shrink; empty if it can.
         changes_statistics: norms and means that are taken over the channels, by label.
     """
 
     name: str
+    layers: tuple[str, ...]
     units: Ints
     slots: tuple[int, ...]
     width: int
@@ -115,13 +118,6 @@ class Structure:
         for classes in removed:
             stays[classes] = False
         return stays[self.classes]
-
-    def layers(self, group: Group, *roles: str) -> tuple[str, ...]:
-        """The labels of the operators to which a tensor of the group plays one of ``roles``, each once."""
-        found = (
-            label_of(use.node) for place in group.slots for use in self.slots[place].uses if use.role in roles
-        )
-        return tuple(dict.fromkeys(found))
 
     def kept_indices(self, keep: Flags) -> dict[str, dict[int, Ints]]:
         """What is left of every tensor that shrinks: by path and axis, the indices that stay."""
@@ -202,16 +198,40 @@ def _groups(flow: Flow, classes: Ints, slots: Sequence[Slot]) -> tuple[Group, ..
     group_of = _equal_signatures(members, places, pinned)
     reasons = _texts(flow.atoms.pins, classes, group_of)
     statistics = _texts(flow.atoms.statistics, classes, group_of)
+    makers = _makers(flow, classes, group_of)
     made = []
     for number, part in enumerate(_parts(group_of[members])):
-        slot, units = _maker(slots, places[part]), _in_order(members[part])
-        if slot is not None:
-            fixed = reasons.get(number, ()) if pinned[units[0]] else _too_few(units)
-            name = next(label_of(use.node) for use in slots[slot].uses if use.role == "out")
-            width = int(np.count_nonzero(places[part] == slot)) // len(units)
-            own = tuple(map(int, np.unique(places[part])))
-            made.append(Group(name, units, own, width, fixed, statistics.get(number, ())))
+        if number not in makers:
+            continue
+        units, (width, layers) = _in_order(members[part]), makers[number]
+        fixed = reasons.get(number, ()) if pinned[units[0]] else _too_few(units)
+        own = tuple(map(int, np.unique(places[part])))
+        made.append(
+            Group(layers[0], layers, units, own, width // len(units), fixed, statistics.get(number, ()))
+        )
     return _named(made)
+
+
+def _makers(flow: Flow, classes: Ints, group_of: Ints) -> dict[int, tuple[int, tuple[str, ...]]]:
+    """By group how many of its channels the first layer makes, and the labels of all layers that make them."""
+    found: dict[int, tuple[int, tuple[str, ...]]] = {}
+    for node in flow.program.graph.nodes:
+        label = _made_by(flow, node)
+        if label is None:
+            continue
+        numbers, counts = np.unique(group_of[classes[label]], return_counts=True)
+        for number, count in zip(map(int, numbers), map(int, counts)):
+            width, layers = found.get(number, (count, ()))
+            found[number] = (width, (*layers, label_of(node)))
+    return found
+
+
+def _made_by(flow: Flow, node: fx.Node) -> Label:
+    """The label of the channels that a layer with weights makes."""
+    if node.target not in WEIGHTED:
+        return None
+    weight = node.args[1]
+    return flow.of(node)[-1 if node.target in LINEAR else 1 - len(flow.of(weight))]
 
 
 def _equal_signatures(members: Ints, places: Ints, pinned: Flags) -> Ints:
@@ -235,11 +255,6 @@ def _parts(numbers: Ints) -> list[Ints]:
     """For each number 0, 1, … the places where it stands."""
     order = np.argsort(numbers, kind="stable")
     return np.split(order, np.cumsum(np.bincount(numbers))[:-1])
-
-
-def _maker(slots: Sequence[Slot], places: Ints) -> int | None:
-    """The first axis by which a layer makes the channels."""
-    return next((int(i) for i in np.unique(places) if slots[i].plays("out")), None)
 
 
 def _in_order(values: Ints) -> Ints:

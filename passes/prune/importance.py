@@ -58,15 +58,17 @@ class Importance:
         return np.random.default_rng([self.seed, zlib.crc32(group.name.encode())]).random(len(group))
 
     def _measured(self, group: Group, known: dict[int, Floats]) -> Floats:
-        roles = _ROLES.get(self.criterion, ("out", "in"))
-        found = [
-            self._by_unit(group, place, known)
-            for place in group.slots
-            if self.structure.slots[place].plays(*roles)
-        ]
-        if not found:  # no norm scales these channels
-            return Importance(self.structure, "l2")._measured(group, {})
+        found = [self._by_unit(group, place, known) for place in self._slots(group)]
         return np.mean([_of_mean_one(scores) for scores in found], axis=0)
+
+    def _slots(self, group: Group) -> list[int]:
+        """The tensors that are looked at; where none has the right role (a weight that is computed), all of them."""
+        roles = _ROLES.get(self.criterion, ("out", "in"))
+        for wanted in (roles, ("out", "in")):
+            found = [place for place in group.slots if self.structure.slots[place].plays(*wanted)]
+            if found:
+                return found
+        return list(group.slots)
 
     def _by_unit(self, group: Group, place: int, known: dict[int, Floats]) -> Floats:
         """Scores of one tensor's indices, added up for each unit."""

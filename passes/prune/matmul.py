@@ -37,13 +37,16 @@ def _meet(flow: Flow, node: fx.Node, operands: Any, back: int) -> Label:
     return None if not wide or any(label is None for label in wide) else wide[0]
 
 
-def baddbmm(flow: Flow, node: fx.Node) -> Dims:
-    """baddbmm(bias, a, b): the product, and what is added to it."""
+def added(flow: Flow, node: fx.Node) -> Dims:
+    """addmm, baddbmm(bias, a, b): the product of a and b, and what is added to it with broadcasting."""
     bias, a, b = node.args[:3]
-    flow.atoms.pin(flow.of(bias), "is added inside a product", node)
     flow.atoms.tie(flow.of(a)[-1], flow.of(b)[-2], node)
-    flow.atoms.pin((flow.of(a)[-2], flow.of(b)[-1]), "is added inside a product", node)
-    return (*_leading(flow, node, a, b), None, None)
+    product = [*_leading(flow, node, a, b), flow.of(a)[-2], flow.of(b)[-1]]
+    for back, label in enumerate(reversed(flow.of(bias)), 1):
+        if flow.shape(bias)[-back] > 1:
+            flow.atoms.tie(product[-back], label, node)
+            product[-back] = product[-back] if label is not None else None
+    return tuple(product)
 
 
 def attention(flow: Flow, node: fx.Node) -> Dims:
@@ -73,6 +76,6 @@ def written_scale(cut: Cut, node: fx.Node) -> Changes:
 
 RULES = {
     **dict.fromkeys((aten.matmul.default, aten.bmm.default, aten.mm.default), Rule(matmul)),
-    aten.baddbmm.default: Rule(baddbmm),
+    **dict.fromkeys((aten.addmm.default, aten.baddbmm.default), Rule(added)),
     aten.scaled_dot_product_attention.default: Rule(attention, written_scale),
 }

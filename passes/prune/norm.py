@@ -15,8 +15,10 @@ aten = torch.ops.aten
 
 
 def per_channel(flow: Flow, node: fx.Node) -> Dims:
-    """batch_norm and instance_norm (x, weight, bias, mean, var, …): every channel by itself."""
+    """batch_norm and instance_norm (x, weight, bias, mean, var, training, …): every channel by itself."""
     dims = flow.of(tensor_argument(node))
+    if node.args[5]:
+        flow.atoms.statistic((dims[0], *dims[2:]), f"{op_name(node)} over channels", node)
     for tensor in node.args[1:5]:
         if isinstance(tensor, fx.Node):
             flow.atoms.tie(dims[1], flow.of(tensor)[0], node)
@@ -65,9 +67,19 @@ def norm_groups(cut: Cut, node: fx.Node) -> Changes:
     return {1: cut.shape(source)[1]} if alone else {}
 
 
+def weight_norm(flow: Flow, node: fx.Node) -> Dims:
+    """_weight_norm(v, g, dim): v over its norm along the other dimensions, in which zeros do not count, times g."""
+    v, g, dim = node.args
+    for a, b, size in zip(flow.of(v), flow.of(g), flow.shape(g)):
+        if size > 1:
+            flow.atoms.tie(a, b, node)
+    return flow.of(v)
+
+
 RULES = {
     aten.batch_norm.default: Rule(per_channel),
     aten.instance_norm.default: Rule(per_channel),
+    aten._weight_norm.default: Rule(weight_norm),
     aten.layer_norm.default: Rule(over_trailing(range(2, 4)), normalized_shape),
     aten.rms_norm.default: Rule(over_trailing(range(2, 3)), normalized_shape),
     aten.group_norm.default: Rule(group_norm, norm_groups),

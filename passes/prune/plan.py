@@ -135,7 +135,7 @@ def plan_of(structure: Structure, scores: Mapping[str, Floats], kept: Mapping[st
     planned = tuple(
         PlannedGroup(
             name=group.name,
-            layers=structure.layers(group, "out"),
+            layers=group.layers,
             units=len(group),
             width=group.width,
             kept=tuple(map(int, kept.get(group.name, np.arange(len(group))))),

@@ -100,8 +100,7 @@ def select(structure: Structure, scores: Mapping[str, Floats], wanted: Wanted) -
 
 def _open_groups(structure: Structure, wanted: Wanted) -> dict[str, tuple[Group, float | None]]:
     """The groups that may shrink, with a ratio of their own if the user gave one."""
-    layers = {group.name: layers_of(structure, group) for group in structure.prunable}
-    known = {layer for group in structure.groups for layer in layers_of(structure, group)}
+    known = {layer for group in structure.groups for layer in group.layers}
     for pattern in (*wanted.layers, *wanted.protect):
         if not any(fnmatchcase(layer, pattern) for layer in known):
             raise UsageError(
@@ -109,17 +108,12 @@ def _open_groups(structure: Structure, wanted: Wanted) -> dict[str, tuple[Group,
             )
     found: dict[str, tuple[Group, float | None]] = {}
     for group in structure.prunable:
-        own = [r for pattern, r in wanted.layers.items() if _any(layers[group.name], pattern)]
-        if not any(_any(layers[group.name], pattern) for pattern in wanted.protect):
+        own = [r for pattern, r in wanted.layers.items() if _any(group.layers, pattern)]
+        if not any(_any(group.layers, pattern) for pattern in wanted.protect):
             found[group.name] = (group, own[-1] if own else None)
     if structure.prunable and not found:
         raise UsageError("every layer that could be pruned is protected", fix="protect fewer layers")
     return found
-
-
-def layers_of(structure: Structure, group: Group) -> tuple[str, ...]:
-    """The labels of the layers that make a group's channels."""
-    return structure.layers(group, "out")
 
 
 def _any(layers: tuple[str, ...], pattern: str) -> bool:

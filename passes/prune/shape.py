@@ -84,8 +84,11 @@ def slice_(flow: Flow, node: fx.Node) -> Dims:
     if label is None:
         return tuple(dims)
     part = label[start:end:step] if isinstance(start, int) and isinstance(end, int) else None
-    if part is None or (step != 1 and len(part) > 1) or len(part) < 2:
-        flow.atoms.pin((label,), "is sliced in steps, or to one index", node)
+    if part is None or (step != 1 and len(part) > 1):
+        flow.atoms.pin((label,), "is sliced in steps, or by computed bounds", node)
+        part = None
+    elif len(part) < 2:
+        flow.atoms.pin((part,), "is one channel", node)
         part = None
     dims[dim] = part
     return tuple(dims)

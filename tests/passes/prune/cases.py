@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from fxc.compiler.capture import capture
+from fxc.compiler.execute import steps
 from fxc.compiler.pipeline import run_pipeline
 from fxc.compiler.program import Program
 from fxc.passes.pipelines import canonical
@@ -52,5 +53,9 @@ def assert_smaller(structure: Structure, keep: Flags, pruned: Program) -> None:
     for path, axes in structure.kept_indices(keep).items():
         for axis, indices in axes.items():
             assert pruned.tensor(path).shape[axis] == len(indices) > 0
+    for node, value in steps(pruned, pruned.example_inputs):
+        if isinstance(value, Tensor):
+            known = [size for size in node.meta["val"].shape if isinstance(size, int)]
+            assert [s for s, k in zip(value.shape, node.meta["val"].shape) if isinstance(k, int)] == known
     for before, after in zip(structure.program.outputs, pruned.outputs):
         assert before == after

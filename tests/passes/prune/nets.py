@@ -308,6 +308,22 @@ def unfolded() -> Net:
     return Net(forward, a=conv(3, 8), w=nn.Linear(32, 24), b=conv(6, 4))
 
 
+def weight_norm() -> Net:
+    """Weights that are computed: a norm per output channel times a gain."""
+    first = nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 12, 3, padding=1))
+    return Net(lambda m, x: m.b(F.silu(m.a(x))), a=first, b=conv(12, 4))
+
+
+def standardized() -> Net:
+    """Weight standardization: the statistic of a weight is taken over the channels that it reads."""
+
+    def forward(m: Net, x: Tensor) -> Tensor:
+        w = m.w - m.w.sum((1, 2, 3), keepdim=True) / 72
+        return m.b(F.conv2d(m.a(x), w, padding=1))
+
+    return Net(forward, a=conv(3, 8), w=nn.Parameter(torch.randn(12, 8, 3, 3)), b=conv(12, 4))
+
+
 NETS: dict[str, Callable[[], Net]] = {
     f.__name__: f
     for f in (
@@ -315,7 +331,7 @@ NETS: dict[str, Callable[[], Net]] = {
         channel_shuffle_module, unet, conv_transpose_groups, shared_weights, groups, depthwise_multiplier,
         one_output_groups, group_norm, instance_norms, rms_norm, attention_fused, attention_apart, attention_einsum,
         cross_attention, windows, padded_shortcut, flatten_linear, token_mixing, stacked, concat_of_input, layer_scale,
-        split_uneven, unfolded,
+        split_uneven, unfolded, standardized,
     )
 }  # fmt: skip
 

@@ -10,12 +10,16 @@ from torch import Tensor, nn
 
 from fxc.compiler.errors import PassError
 from fxc.passes.prune.atoms import Atoms
+from fxc.passes.prune.cut import cut_program
 from fxc.passes.prune.factors import segments
 from fxc.passes.prune.flow import Rule
 from fxc.passes.prune.groups import structure_of
+from fxc.passes.prune.importance import Importance
 from fxc.passes.prune.rules import RULES
-from tests.passes.prune.cases import assert_equals_masked, canonical_program
-from tests.passes.prune.nets import Net, build, conv
+from tests.models.metrics import rel_l2
+from tests.passes.prune.cases import assert_equals_masked, canonical_program, random_keep
+from tests.passes.prune.masked import masked_output
+from tests.passes.prune.nets import Net, build, conv, weight_norm
 
 
 @pytest.mark.parametrize(
@@ -124,6 +128,18 @@ def test_a_channel_that_is_selected_stays() -> None:
     assert {group.name: len(group) for group in structure.prunable} == {"a": 6} or len(
         structure.prunable
     ) == 0
+
+
+def test_a_weight_that_is_computed() -> None:
+    net = weight_norm().double().eval()
+    x = torch.randn(2, 3, 8, 8, dtype=torch.float64)
+    structure = structure_of(canonical_program(net, x))
+    assert {group.name: len(group) for group in structure.prunable} == {"a": 12}
+    assert Importance(structure, "l2").scores()["a"].std() > 0
+    keep = random_keep(structure, 0.5)
+    # At zero the weight would be 0 / 0, so that its reader alone is masked.
+    reader = {"b.0.weight": structure.kept_indices(keep)["b.0.weight"]}
+    assert rel_l2(cut_program(structure, keep, "test")(x), masked_output(net, reader, x)) < 1e-10
 
 
 def test_a_wrong_rule_is_caught() -> None:
