@@ -165,6 +165,11 @@ class Editor:
             node.meta["val"] = val
         self.modified = True
 
+    def revalue(self, node: fx.Node) -> None:
+        """Compute ``node``'s fake value anew, after a change of shape in what it reads."""
+        node.meta["val"] = self._value(node)
+        self.modified = True
+
     def absorb(self, node: fx.Node, *others: fx.Node) -> None:
         """Record that ``node`` now also does the work of ``others``; its label stays its own."""
         origin = origin_of(node)

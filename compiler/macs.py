@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
 
@@ -23,35 +24,36 @@ def macs(node: fx.Node) -> int:
 
     A symbolic batch counts as one; the count follows the definition of each operator (dense, padding included).
     """
+    return macs_of(node, _shape)
+
+
+def macs_of(node: fx.Node, shape: Callable[[fx.Node], Sequence[int]]) -> int:
+    """As :func:`macs`, for the shapes that ``shape`` gives to the node and to what it reads."""
     if node.op != "call_function":
         return 0
+    first, second = _operand(node, 0), _operand(node, 1)
     if node.target in CONVOLUTIONS:
-        return _size(node.meta["val"]) * prod(_shape(node.args[1])[1:])
+        return prod(shape(node)) * prod(shape(second)[1:])
     if node.target in TRANSPOSED:
-        return _size(_val(node.args[0])) * prod(_shape(node.args[1])[1:])
+        return prod(shape(first)) * prod(shape(second)[1:])
     if node.target in LINEAR:
-        return _size(node.meta["val"]) * _shape(node.args[1])[-1]
+        return prod(shape(node)) * shape(second)[-1]
     if node.target in MATMUL:
-        return _size(node.meta["val"]) * _shape(node.args[0])[-1]
+        return prod(shape(node)) * shape(first)[-1]
     if node.target in ATTENTION:
-        query, key = _shape(node.args[0]), _shape(node.args[1])
-        return 2 * prod(query) * key[-2]
+        return 2 * prod(shape(first)) * shape(second)[-2]
     return 0
 
 
-def _val(node: Any) -> Any:
-    return node.meta["val"]
+def _operand(node: fx.Node, place: int) -> Any:
+    return node.args[place] if place < len(node.args) else None
 
 
-def _shape(node: Any) -> list[int]:
-    return [_number(d) for d in _val(node).shape]
+def _shape(node: fx.Node) -> list[int]:
+    return [batch_of_one(d) for d in node.meta["val"].shape]
 
 
-def _size(val: Any) -> int:
-    return prod(_number(d) for d in val.shape)
-
-
-def _number(dim: Any) -> int:
+def batch_of_one(dim: Any) -> int:
     """A dimension for batch one: a symbolic size is evaluated with every symbol at one."""
     if isinstance(dim, int):
         return dim

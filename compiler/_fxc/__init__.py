@@ -21,7 +21,11 @@ if TYPE_CHECKING:
     from fxc.compiler.errors import FxcError
     from fxc.compiler.extension import Extension
     from fxc.compiler.program import Program
+    from fxc.passes.prune.plan import Plan
+    from fxc.passes.prune.pruned import Pruned
     from fxc.passes.quantize.statistics import Statistics
+    from fxc.pruning import prune, prune_steps
+    from fxc.sparsity import sparsify
 
 __version__ = "0.1.0"
 
@@ -31,9 +35,14 @@ _WHERE = {
     "capture": "fxc.api",
     "lint": "fxc.api",
     "load": "fxc.api",
+    "prune": "fxc.pruning",
+    "prune_steps": "fxc.pruning",
+    "sparsify": "fxc.sparsity",
     "targets": "fxc.catalogue",
     "Artifact": "fxc.compiler.artifact",
     "Artifacts": "fxc.compiler.artifacts",
+    "Plan": "fxc.passes.prune.plan",
+    "Pruned": "fxc.passes.prune.pruned",
     "Statistics": "fxc.passes.quantize.statistics",
     "QuantConfig": "fxc.compiler.config",
     "Program": "fxc.compiler.program",
@@ -46,7 +55,9 @@ __all__ = [
     "Artifacts",
     "Extension",
     "FxcError",
+    "Plan",
     "Program",
+    "Pruned",
     "QuantConfig",
     "Statistics",
     "calibrate",
@@ -54,6 +65,9 @@ __all__ = [
     "compile",
     "lint",
     "load",
+    "prune",
+    "prune_steps",
+    "sparsify",
     "targets",
 ]
 

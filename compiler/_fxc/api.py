@@ -18,7 +18,9 @@ from fxc.compiler.config import QuantConfig
 from fxc.compiler.extension import Extension
 from fxc.compiler.program import Program
 from fxc.driver import compile_targets, violations
+from fxc.passes.prune.plan import Plan
 from fxc.passes.quantize.statistics import Statistics
+from fxc.pruning import prune_word
 from fxc.request import Request
 from fxc.stages import Progress, Stages
 
@@ -84,6 +86,7 @@ def compile(  # type: ignore[misc]
     layers: Mapping[str, Any] | None = None,
     equalize: bool | None = None,
     bias_correction: str | None = None,
+    prune: float | Mapping[str, Any] | Plan | str | Path | None = None,
     outputs: Sequence[str] | None = None,
     dynamic_batch: bool | None = None,
     name: str | None = None,
@@ -117,6 +120,8 @@ def compile(  # type: ignore[misc]
         equalize: even out channels whose ranges differ, where eight bits gain by it (on by default).
         bias_correction: ``analytic`` (the default) or ``empirical``: what quantization moves the mean of a layer's output
             by is taken out of its bias; or ``none``.
+        prune: remove channels first: a ratio, the words of :func:`fxc.prune` as a mapping, or a plan (or its file). Nothing
+            is trained between; to fine-tune, call :func:`fxc.prune` and compile what it gives.
         dump: folder for a step-by-step picture of every pass.
         verify: check each pass's promise about numbers on the example inputs.
         skip: names of optimization passes to leave out.
@@ -165,6 +170,7 @@ def compile(  # type: ignore[misc]
         preprocessing=words.preprocessing(preprocessing, image_input),
         image_input=words.image_input(image_input, preprocessing),
         catalogue=catalogue,
+        prune=prune_word(prune, chosen),
     )
     artifacts = compile_targets(model, request, chosen, Stages(progress))
     if isinstance(target, str):

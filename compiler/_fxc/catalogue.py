@@ -78,6 +78,9 @@ PASSES = {
     "bias_correction": "fxc.passes.quantize.bias_correction:BiasCorrection",
     "dla_pool": "fxc.backends.tensorrt.dla_pool:DlaPool",
     "extension": "fxc.passes.extension:ExtensionRules",
+    "apply_plan": "fxc.passes.prune.apply_plan:ApplyPlan",
+    "low_rank": "fxc.passes.prune.low_rank:LowRank",
+    "prune_channels": "fxc.passes.prune.prune_channels:PruneChannels",
 }
 
 LOWERINGS = "fxc.backends.onnx.table:TABLE"

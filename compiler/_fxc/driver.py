@@ -88,7 +88,7 @@ class Start:
 
 
 def begin(model: Any, request: Request, stages: Stages, watch: Watch) -> Start:
-    """Capture, canonicalize, optimize.
+    """Capture, canonicalize, prune, optimize.
 
     Raises:
         CaptureError, PassError, LegalityError: the model cannot be captured, or nothing can be compiled from it.
@@ -101,6 +101,9 @@ def begin(model: Any, request: Request, stages: Stages, watch: Watch) -> Start:
     watch.begin(source)
     with stages("canonicalize"):
         trainable = watch.run(source, canonical())
+    if request.prune is not None:
+        with stages("prune"):
+            trainable = watch.run(trainable, (request.prune,))
     with stages("optimize"):
         program = watch.run(trainable, _optimizing(request))
     return Start(source, trainable, program)

@@ -15,11 +15,13 @@ from fxc.compiler.backend import Violation
 from fxc.compiler.capture import capture
 from fxc.compiler.config import QuantConfig
 from fxc.compiler.errors import LegalityError, UsageError
+from fxc.compiler.passbase import Pass
 from fxc.compiler.program import Note, Program
 from fxc.compiler.target import Target
 from fxc.passes.extension import ExtensionRules
 from fxc.passes.image_input import ImageInput
 from fxc.passes.pipelines import simplify
+from fxc.passes.prune.pruned import Pruned
 from fxc.passes.quantize.statistics import Statistics
 
 
@@ -27,7 +29,8 @@ from fxc.passes.quantize.statistics import Statistics
 class Request:
     """Everything a user may ask of one compile; the words are those of :func:`fxc.compile`.
 
-    ``calibration_data`` may also be :class:`Statistics`; ``catalogue`` holds the user's extensions.
+    ``calibration_data`` may also be :class:`Statistics`; ``catalogue`` holds the user's extensions;
+    ``prune`` is the pass that removes channels, if any shall go.
     """
 
     target: Target
@@ -45,6 +48,7 @@ class Request:
     preprocessing: dict[str, Any] = field(default_factory=dict)
     image_input: ImageInput | None = None
     catalogue: Catalogue = INSTALLED
+    prune: Pass | None = None
 
 
 def check_skip(skip: tuple[str, ...]) -> None:
@@ -70,6 +74,8 @@ def captured(model: Any, request: Request) -> Program:
         CaptureError: the model cannot be captured.
         UsageError: it is a program that is quantized already, or was captured in another way.
     """
+    if isinstance(model, Pruned):
+        model = model.program
     if isinstance(model, Program):
         model = _with_examples(model, request)
     return capture(

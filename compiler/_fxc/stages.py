@@ -9,6 +9,7 @@ from contextlib import contextmanager
 STAGES = (
     "capture",
     "canonicalize",
+    "prune",
     "optimize",
     "legalize",
     "synthesize",

@@ -22,6 +22,7 @@ from fxc.compiler.capture.export import Exported, export_model
 from fxc.compiler.capture.inputs import Example, example_of, exported_example
 from fxc.compiler.errors import CaptureError, UsageError
 from fxc.compiler.program import Note, Program
+from fxc.compiler.serialize import load_program
 
 __all__ = ["capture"]
 
@@ -42,7 +43,8 @@ def capture(
     The graph is compared with the model on the example inputs before it is returned.
 
     Args:
-        model: an ``nn.Module``, ``ExportedProgram``, FX ``GraphModule``, path of a ``.pt2`` file, or a program.
+        model: an ``nn.Module``, ``ExportedProgram``, FX ``GraphModule``, path of a ``.pt2`` file, or a program
+            or the folder of a saved one.
         example_inputs: positional arguments, one tensor, or a dictionary of keyword arguments. Without them the
             model's ``example_input_array`` is used, else an input guessed from its first layer; a note says which.
         example_kwargs: keyword arguments.
@@ -61,7 +63,7 @@ def capture(
         UsageError: an unknown layer in ``outputs``, or something that is not a model.
     """
     if isinstance(model, (str, os.PathLike)):
-        model = _loaded(model, trust)
+        model = load_program(Path(model)) if Path(model).is_dir() else _loaded(model, trust)
     if isinstance(model, Program):
         program = model
     elif isinstance(model, ExportedProgram):

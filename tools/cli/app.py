@@ -8,6 +8,7 @@ from fxc.tools.cli.calibrate import calibrate_command
 from fxc.tools.cli.compile import compile_command
 from fxc.tools.cli.inspect import inspect_command
 from fxc.tools.cli.lint import lint_command
+from fxc.tools.cli.prune import prune_command
 from fxc.tools.cli.run import run_command
 from fxc.tools.cli.targets import targets_command
 from fxc.tools.cli.toolchain import toolchain_app
@@ -25,6 +26,7 @@ def application() -> typer.Typer:
     )
     app.command("compile")(compile_command)
     app.command("calibrate")(calibrate_command)
+    app.command("prune")(prune_command)
     app.command("run")(run_command)
     app.command("verify")(verify_command)
     app.command("inspect")(inspect_command)

@@ -13,6 +13,7 @@ import torchvision
 from torch import Tensor, nn
 
 from fxc.compiler.errors import ArtifactError, UsageError
+from fxc.compiler.serialize import load_program
 from fxc.tools.cli.modelspec import ModelSpec, ShapeSpec
 from fxc.tools.data.preprocess import Preprocessing, from_weights
 from fxc.tools.data.pyfile import call_user, load_attribute
@@ -57,8 +58,8 @@ def load_model(
         raise UsageError(
             f"--weights {weights} names a torchvision weight, {spec.name} is not from torchvision"
         )
-    if spec.kind == "pt2":
-        loaded = _from_pt2(spec, weights)
+    if spec.kind in ("pt2", "program"):
+        loaded = _from_file(spec, weights)
     elif spec.kind == "python":
         loaded = _from_python(spec, weights)
     else:
@@ -66,10 +67,14 @@ def load_model(
     return _with_examples(loaded, shapes, batch)
 
 
-def _from_pt2(spec: ModelSpec, weights: str | None) -> LoadedModel:
+def _from_file(spec: ModelSpec, weights: str | None) -> LoadedModel:
+    assert spec.path is not None
     if weights not in (None, "none"):
-        raise UsageError("a .pt2 file has its own weights", fix="leave --weights out")
-    return LoadedModel(spec.path, spec.name)
+        raise UsageError(f"{spec.path} has its own weights", fix="leave --weights out")
+    if spec.kind == "pt2":
+        return LoadedModel(spec.path, spec.name)
+    program = load_program(spec.path)
+    return LoadedModel(program, program.name)
 
 
 def _from_python(spec: ModelSpec, weights: str | None) -> LoadedModel:

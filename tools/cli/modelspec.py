@@ -9,7 +9,7 @@ from typing import Literal
 
 from fxc.compiler.errors import UsageError
 
-KNOWN = "torchvision:NAME, file.py:factory, or file.pt2"
+KNOWN = "torchvision:NAME, file.py:factory, file.pt2, or a folder that 'fxc prune' wrote"
 _SHAPE = re.compile(r"(?:(?P<name>\w+)=)?(?P<dims>\d+(?:[,x]\d+)*)(?::(?P<dtype>\w+))?")
 _DTYPES = ("float32", "float64", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool")
 
@@ -25,7 +25,7 @@ class ModelSpec:
         attribute: the name in a Python file.
     """
 
-    kind: Literal["torchvision", "python", "pt2"]
+    kind: Literal["torchvision", "python", "pt2", "program"]
     name: str
     path: Path | None = None
     attribute: str = ""
@@ -57,6 +57,8 @@ def parse_model(text: str) -> ModelSpec:
         return ModelSpec("pt2", Path(text).stem, _existing(Path(text)))
     if text.endswith(".py"):
         raise UsageError(f"{text} does not say which name in the file is the model", fix=f"write {text}:NAME")
+    if (Path(text) / "program.json").is_file():
+        return ModelSpec("program", Path(text).name, Path(text))
     raise UsageError(f"{text!r} is not a model that fxc can load", fix=f"give {KNOWN}")
 
 

@@ -20,7 +20,9 @@ def target_names(incomplete: str) -> list[str]:
 ModelText = Annotated[
     str,
     typer.Argument(
-        metavar="MODEL", help="torchvision:NAME, file.py:factory, or file.pt2.", show_default=False
+        metavar="MODEL",
+        help="torchvision:NAME, file.py:factory, file.pt2, or a folder that 'fxc prune' wrote.",
+        show_default=False,
     ),
 ]
 BundlePath = Annotated[

@@ -1,0 +1,95 @@
+"""The pass ``prune_channels``: importance, selection and the cut in one step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from torch import Tensor
+
+from fxc.compiler.passbase import LOSSY, Pass, PassResult, Promise
+from fxc.compiler.program import Program
+from fxc.passes.prune.cut import cut_program
+from fxc.passes.prune.groups import Structure, structure_of
+from fxc.passes.prune.importance import Importance
+from fxc.passes.prune.notes import notes_of
+from fxc.passes.prune.plan import Plan, plan_of
+from fxc.passes.prune.select import Wanted, Whole, select
+
+
+@dataclass(frozen=True)
+class PruneChannels(Pass):
+    """Remove channels, with everything that must shrink with them. Batch norms are still alive.
+
+    conv(3 -> 64), batch_norm(64), conv(64 -> 32)  ->  conv(3 -> 32), batch_norm(32), conv(32 -> 32)
+
+    Attributes:
+        ratio: share of the channels that goes, in [0, 1).
+        macs, params: share of the original that may be left, in (0, 1]; the ratio is then found.
+        criterion: what makes a channel matter; one of :data:`fxc.passes.prune.importance.CRITERIA`.
+        ranking: ``local`` within each group, or ``global``.
+        align: multiple that widths are rounded to.
+        layers: pairs of a pattern and a ratio of its own.
+        protect: patterns of layers that keep every channel.
+        heads: attention loses whole heads, not parts of each.
+        seed: of the random criterion.
+        gradients: by parameter, for the Taylor criterion.
+        whole: what shares are of, for one of several steps.
+    """
+
+    name: ClassVar[str] = "prune_channels"
+    promise: ClassVar[Promise] = LOSSY
+    requires: ClassVar[frozenset[str]] = frozenset({"canonical"})
+
+    ratio: float = 0.5
+    macs: float | None = None
+    params: float | None = None
+    criterion: str = "l2"
+    ranking: str = "local"
+    align: int = 1
+    layers: tuple[tuple[str, float], ...] = ()
+    protect: tuple[str, ...] = ()
+    heads: bool = False
+    seed: int = 0
+    gradients: Mapping[str, Tensor] = field(default_factory=dict, compare=False, repr=False)
+    whole: Whole = field(default_factory=Whole, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.wanted()
+
+    def wanted(self) -> Wanted:
+        """The options that selection reads.
+
+        Raises:
+            UsageError: one of them is out of range.
+        """
+        budget = {"macs": self.macs, "params": self.params}
+        return Wanted(
+            ratio=self.ratio,
+            budget={what: share for what, share in budget.items() if share is not None},
+            ranking=self.ranking,
+            align=self.align,
+            layers=dict(self.layers),
+            protect=self.protect,
+            whole=self.whole,
+        )
+
+    def plan(self, structure: Structure) -> Plan:
+        """What would go.
+
+        Raises:
+            UsageError: an unknown criterion or pattern, a budget that cannot be reached, or everything is protected.
+        """
+        scores = Importance(structure, self.criterion, self.seed, self.gradients).scores()
+        return plan_of(structure, scores, select(structure, scores, self.wanted()))
+
+    def apply(self, program: Program) -> PassResult:
+        """Plan and cut."""
+        structure = structure_of(program, heads=self.heads)
+        plan = self.plan(structure)
+        notes = notes_of(plan, self.name)
+        keep = plan.keep(structure)
+        if keep.all():
+            return PassResult(program, modified=False, notes=notes)
+        return PassResult(cut_program(structure, keep, self.name), modified=True, notes=notes)

@@ -1,0 +1,208 @@
+"""Which units stay: by a ratio within each group, by one ranking over all, or as many as a budget allows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from math import floor, gcd
+from typing import TypeAlias
+
+import numpy as np
+
+from fxc.compiler.errors import UsageError
+from fxc.passes.prune.atoms import Floats, Ints
+from fxc.passes.prune.cost import Costs
+from fxc.passes.prune.groups import Group, Structure
+
+Kept: TypeAlias = "dict[str, Ints]"
+"""By group the numbers of the units that stay, ascending."""
+
+_LARGEST = 1.0 - 2.0**-20
+_HALVINGS = 24
+
+
+@dataclass(frozen=True)
+class Whole:
+    """What ratios and budgets are shares of, where the program has been pruned before.
+
+    Attributes:
+        units: by group, how many there were at first.
+        costs: ``"macs"`` and ``"params"`` at first.
+    """
+
+    units: Mapping[str, int] = field(default_factory=dict)
+    costs: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a user asks for.
+
+    Attributes:
+        ratio: share of the channels that goes, in [0, 1).
+        budget: ``"macs"`` or ``"params"`` to the share of the original that may be left, in (0, 1]; the ratio is found.
+        ranking: ``"local"`` within each group, ``"global"`` over all of them.
+        align: widths are rounded to a multiple of this where a group is that wide.
+        layers: pattern over layer names to a ratio of its own; later patterns win.
+        protect: patterns of layers that keep every channel.
+        whole: what all shares are of; by default the program that is pruned.
+    """
+
+    ratio: float = 0.5
+    budget: Mapping[str, float] = field(default_factory=dict)
+    ranking: str = "local"
+    align: int = 1
+    layers: Mapping[str, float] = field(default_factory=dict)
+    protect: tuple[str, ...] = ()
+    whole: Whole = field(default_factory=Whole)
+
+    def __post_init__(self) -> None:
+        for what, ratio in (("ratio", self.ratio), *((f"layers[{k!r}]", v) for k, v in self.layers.items())):
+            if not _number(ratio) or not 0.0 <= ratio < 1.0:
+                raise UsageError(
+                    f"{what} must lie in [0, 1), got {ratio!r}", why="it is the share of channels that goes"
+                )
+        for what, share in self.budget.items():
+            if what not in ("macs", "params"):
+                raise UsageError(f"unknown budget {what!r}", fix="macs or params")
+            if not _number(share) or not 0.0 < share <= 1.0:
+                raise UsageError(
+                    f"{what} must lie in (0, 1], got {share!r}", why="it is the share that may be left"
+                )
+        if self.ranking not in ("local", "global"):
+            raise UsageError(f"unknown ranking {self.ranking!r}", fix="local or global")
+        if not isinstance(self.align, int) or isinstance(self.align, bool) or self.align < 1:
+            raise UsageError(f"align must be a positive integer, got {self.align!r}", fix="align=8")
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def select(structure: Structure, scores: Mapping[str, Floats], wanted: Wanted) -> Kept:
+    """The units that stay; every group keeps at least one.
+
+    Args:
+        structure: of the program.
+        scores: by group, higher stays.
+        wanted: what is asked for.
+
+    Raises:
+        UsageError: nothing can be pruned, a pattern matches no layer, or a budget cannot be reached.
+    """
+    groups = _open_groups(structure, wanted)
+    if not wanted.budget:
+        return _at(groups, scores, wanted, wanted.ratio)
+    costs = Costs(structure)
+    return _within(structure, wanted, costs, lambda ratio: _at(groups, scores, wanted, ratio))
+
+
+def _open_groups(structure: Structure, wanted: Wanted) -> dict[str, tuple[Group, float | None]]:
+    """The groups that may shrink, with a ratio of their own if the user gave one."""
+    known = {layer for group in structure.groups for layer in group.layers}
+    for pattern in (*wanted.layers, *wanted.protect):
+        if not any(fnmatchcase(layer, pattern) for layer in known):
+            raise UsageError(
+                f"no layer that makes channels matches {pattern!r}", fix="fxc prune MODEL lists them"
+            )
+    found: dict[str, tuple[Group, float | None]] = {}
+    for group in structure.prunable:
+        own = [r for pattern, r in wanted.layers.items() if _any(group.layers, pattern)]
+        if not any(_any(group.layers, pattern) for pattern in wanted.protect):
+            found[group.name] = (group, own[-1] if own else None)
+    if structure.prunable and not found:
+        raise UsageError("every layer that could be pruned is protected", fix="protect fewer layers")
+    return found
+
+
+def _any(layers: tuple[str, ...], pattern: str) -> bool:
+    return any(fnmatchcase(layer, pattern) for layer in layers)
+
+
+def _at(
+    groups: Mapping[str, tuple[Group, float | None]],
+    scores: Mapping[str, Floats],
+    wanted: Wanted,
+    ratio: float,
+) -> Kept:
+    level = _threshold(groups, scores, wanted.whole, ratio) if wanted.ranking == "global" else None
+    kept: Kept = {}
+    for name, (group, own) in groups.items():
+        if level is None or own is not None:
+            units = wanted.whole.units.get(name, len(group))
+            count = min(len(group), units - floor(units * (ratio if own is None else own) + 1e-9))
+        else:
+            count = int(np.count_nonzero(scores[name] > level))
+        best = np.argsort(-scores[name], kind="stable")[: rounded(count, group, wanted.align)]
+        kept[name] = np.sort(best)
+    return kept
+
+
+def _threshold(
+    groups: Mapping[str, tuple[Group, float | None]], scores: Mapping[str, Floats], whole: Whole, ratio: float
+) -> float:
+    """The score at and below which lies ``ratio`` of all channels; what went before counts as below."""
+    free = [group for group, own in groups.values() if own is None]
+    if not free:
+        return -np.inf
+    values = np.concatenate([scores[group.name] for group in free])
+    widths = np.concatenate([np.full(len(group), group.width) for group in free])
+    order = np.argsort(values, kind="stable")
+    total = sum(whole.units.get(group.name, len(group)) * group.width for group in free)
+    below = np.cumsum(widths[order]) <= ratio * total - (total - widths.sum()) + 1e-9
+    return float(values[order][below][-1]) if below.any() else -np.inf
+
+
+def rounded(count: int, group: Group, align: int) -> int:
+    """How many units stay, so that the layer's width is the nearest multiple of ``align``; at least 1, at most all.
+
+    A group that is not wider than ``align`` is rounded to a half, a quarter, … of it.
+    """
+    if count == len(group):
+        return count
+    step = align // gcd(align, group.width)
+    while step >= len(group) and step % 2 == 0:
+        step //= 2
+    if step >= len(group):
+        return max(1, count)
+    return min(max(step, (count + step // 2) // step * step), len(group))
+
+
+def _within(structure: Structure, wanted: Wanted, costs: Costs, at: Callable[[float], Kept]) -> Kept:
+    """The most that stays within the budget."""
+    whole = {"macs": costs.macs(), "params": costs.params(), **wanted.whole.costs}
+    measure = {"macs": costs.macs, "params": costs.params}
+
+    def share(what: str, kept: Kept) -> float:
+        return measure[what](structure.keep(removed(structure, kept))) / max(1, whole[what])
+
+    def fits(kept: Kept) -> bool:
+        return all(share(what, kept) <= most for what, most in wanted.budget.items())
+
+    least = at(_LARGEST)
+    for what, most in wanted.budget.items():
+        if (reached := share(what, least)) > most:
+            raise UsageError(
+                f"{what}={most:g} cannot be reached: the least is {reached:.3f}",
+                why="every layer keeps at least one channel, or align of them; protected layers keep all",
+                fix=f"{what}={min(1.0, reached + 0.001):.3f}, or protect less",
+            )
+    low, high = 0.0, _LARGEST
+    if fits(at(low)):
+        return at(low)
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        low, high = (low, middle) if fits(at(middle)) else (middle, high)
+    return at(high)
+
+
+def removed(structure: Structure, kept: Mapping[str, Ints]) -> list[Ints]:
+    """The classes that go, for :meth:`Structure.keep`."""
+    gone = []
+    for group in structure.prunable:
+        if group.name in kept:
+            stays = np.zeros(len(group), dtype=bool)
+            stays[kept[group.name]] = True
+            gone.append(group.units[~stays])
+    return gone
