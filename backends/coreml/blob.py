@@ -83,13 +83,17 @@ class BlobFile:
             return self._narrow(data, dtype, count, offset, padding)
         values = data.view(np.dtype(dtype)) if len(data) % np.dtype(dtype).itemsize == 0 else data[:0]
         if len(values) != count:
-            raise self._broken(f"the blob at {offset} has {len(data)} bytes, the program says {count} x {dtype}")
+            raise self._broken(
+                f"the blob at {offset} has {len(data)} bytes, the program says {count} x {dtype}"
+            )
         return values
 
     def _blob(self, offset: int) -> tuple[str, Array, int]:
         if offset < 0 or offset % 64 or offset + 64 > len(self._bytes):
             raise self._broken(f"no blob can begin at {offset}")
-        sentinel, kind, size, start, padding = _RECORD.unpack(bytes(self._bytes[offset : offset + _RECORD.size]))
+        sentinel, kind, size, start, padding = _RECORD.unpack(
+            bytes(self._bytes[offset : offset + _RECORD.size])
+        )
         if sentinel != _SENTINEL or kind not in TYPES:
             raise self._broken(f"there is no blob at {offset}")
         if start + size > len(self._bytes):
@@ -99,7 +103,9 @@ class BlobFile:
     def _narrow(self, data: Array, dtype: str, count: int, offset: int, padding: int) -> Array:
         bits = SUB_BYTE[dtype]
         if 8 * len(data) - padding != bits * count:
-            raise self._broken(f"the blob at {offset} has {8 * len(data) - padding} bits, not {count} x {dtype}")
+            raise self._broken(
+                f"the blob at {offset} has {8 * len(data) - padding} bits, not {count} x {dtype}"
+            )
         return unpacked(data, bits, count, signed=dtype.startswith("int"))
 
     def _broken(self, why: str) -> ArtifactError:

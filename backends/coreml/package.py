@@ -54,7 +54,9 @@ def open_package(path: Path) -> Package:
     """
     if not path.is_dir():
         raise ArtifactError(
-            f"{path} is a file, and an .mlpackage is a folder" if path.exists() else f"there is no model {path}",
+            f"{path} is a file, and an .mlpackage is a folder"
+            if path.exists()
+            else f"there is no model {path}",
             fix="give the .mlpackage folder",
         )
     place = _model_file(path)
@@ -82,13 +84,21 @@ def _model_file(path: Path) -> Path:
         document = json.loads(manifest.read_text())
         entry = document["itemInfoEntries"][document["rootModelIdentifier"]]["path"]
     except OSError as error:
-        raise ArtifactError(f"{path} is no Core ML package", why=f"it has no Manifest.json: {error.strerror}") from error
+        raise ArtifactError(
+            f"{path} is no Core ML package", why=f"it has no Manifest.json: {error.strerror}"
+        ) from error
     except (ValueError, KeyError, TypeError) as error:
-        raise ArtifactError(f"{manifest} is damaged", why=f"it names no root model ({error})", fix=_AGAIN) from error
+        raise ArtifactError(
+            f"{manifest} is damaged", why=f"it names no root model ({error})", fix=_AGAIN
+        ) from error
     data = path / "Data"
     found = data / str(entry)
     if data.resolve() not in found.resolve().parents:
-        raise ArtifactError(f"{manifest} is damaged", why=f"the root model {entry!r} lies outside of the package")
+        raise ArtifactError(
+            f"{manifest} is damaged", why=f"the root model {entry!r} lies outside of the package"
+        )
     if not found.is_file():
-        raise ArtifactError(f"{path} has no file {entry}", why="its manifest names it as the root model", fix=_AGAIN)
+        raise ArtifactError(
+            f"{path} has no file {entry}", why="its manifest names it as the root model", fix=_AGAIN
+        )
     return found

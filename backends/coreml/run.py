@@ -49,7 +49,9 @@ def load(
         ArtifactError: there is no such model, it is damaged or no mlprogram, or has no value of a name in ``expose``.
     """
     if precision not in (None, *PRECISIONS):
-        raise ToolchainError(f"the evaluator has no precision {precision!r}", fix=f"one of {', '.join(PRECISIONS)}")
+        raise ToolchainError(
+            f"the evaluator has no precision {precision!r}", fix=f"one of {', '.join(PRECISIONS)}"
+        )
     return Evaluator(open_package(model), half=precision == "f16", expose=tuple(expose))
 
 
@@ -68,7 +70,9 @@ class Evaluator:
         functions = package.program.functions
         name = package.spec.description.defaultFunctionName or "main"
         if name not in functions:
-            raise ArtifactError(f"{package.path} has no function {name!r}", why=f"it has {', '.join(functions) or 'none'}")
+            raise ArtifactError(
+                f"{package.path} has no function {name!r}", why=f"it has {', '.join(functions) or 'none'}"
+            )
         with torch.inference_mode():
             self.plan: Plan = plan(functions[name], Constants(package.folder), self._rounding, expose)
         missing = [n for n in expose if n not in self.plan.slot]

@@ -73,7 +73,11 @@ class Type(NamedTuple):
     shape: tuple[int | None, ...] | None
 
     def __str__(self) -> str:
-        return self.dtype if self.shape is None else f"{self.dtype}[{', '.join('?' if d is None else str(d) for d in self.shape)}]"
+        return (
+            self.dtype
+            if self.shape is None
+            else f"{self.dtype}[{', '.join('?' if d is None else str(d) for d in self.shape)}]"
+        )
 
 
 def type_of(message: Any) -> Type:
@@ -109,7 +113,9 @@ class Constants:
             return [self.value(v) for v in getattr(immediate, kind).values]
         if kind == "dictionary":
             return {self.value(v.key): self.value(v.value) for v in immediate.dictionary.values}
-        raise ArtifactError("the model is damaged", why=f"a constant of type {type_of(message.type)} has no value")
+        raise ArtifactError(
+            "the model is damaged", why=f"a constant of type {type_of(message.type)} has no value"
+        )
 
     def _stored(self, message: Any) -> Tensor:
         found = type_of(message.type)
@@ -125,7 +131,9 @@ class Constants:
             inside = name.removeprefix("@model_path/")
             place = self.folder / inside
             if inside == name or self.folder.resolve() not in place.resolve().parents:
-                raise ArtifactError("the model is damaged", why=f"its weights are to lie outside of it, in {name!r}")
+                raise ArtifactError(
+                    "the model is damaged", why=f"its weights are to lie outside of it, in {name!r}"
+                )
             self.files[name] = BlobFile(place)
         return self.files[name]
 
@@ -138,16 +146,26 @@ def _immediate(message: Any, found: Type) -> Any:
     if found.dtype not in HELD:
         raise ArtifactError("the model is damaged", why=f"a constant has the unknown {found}")
     count = int(np.prod(shape, dtype=np.int64))
-    array = _from_bytes(message.bytes.values, found.dtype, count) if kind == "bytes" else _listed(message, kind)
+    array = (
+        _from_bytes(message.bytes.values, found.dtype, count) if kind == "bytes" else _listed(message, kind)
+    )
     if array.size == 1 and count > 1:
         array = np.broadcast_to(array, (count,))
     if array.size != count:
-        raise ArtifactError("the model is damaged", why=f"a constant of type {found} has {array.size} numbers")
+        raise ArtifactError(
+            "the model is damaged", why=f"a constant of type {found} has {array.size} numbers"
+        )
     return _held(array, found.dtype).reshape(shape)
 
 
 def _listed(message: Any, kind: str | None) -> np.ndarray[Any, Any]:
-    kinds = {"floats": np.float32, "doubles": np.float64, "ints": np.int32, "longInts": np.int64, "bools": np.bool_}
+    kinds = {
+        "floats": np.float32,
+        "doubles": np.float64,
+        "ints": np.int32,
+        "longInts": np.int64,
+        "bools": np.bool_,
+    }
     return np.array(getattr(message, kind).values, kinds[kind]) if kind in kinds else np.zeros(0, np.float32)
 
 

@@ -17,9 +17,13 @@ from fxc.backends.coreml.blob import unpacked
 from fxc.backends.coreml.mil.quantize import along
 
 
-def constexpr_affine_dequantize(quantized_data: Tensor, zero_point: Tensor, scale: Tensor, axis: int) -> Tensor:
+def constexpr_affine_dequantize(
+    quantized_data: Tensor, zero_point: Tensor, scale: Tensor, axis: int
+) -> Tensor:
     """``scale (quantized_data - zero_point)``; vectors lie along ``axis``."""
-    return (quantized_data.float() - along(zero_point, quantized_data, axis)) * along(scale, quantized_data, axis)
+    return (quantized_data.float() - along(zero_point, quantized_data, axis)) * along(
+        scale, quantized_data, axis
+    )
 
 
 def constexpr_blockwise_shift_scale(data: Tensor, scale: Tensor, offset: Tensor | None = None) -> Tensor:

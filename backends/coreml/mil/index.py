@@ -184,7 +184,7 @@ def topk(
 
 def argsort(x: Tensor, axis: int = -1, ascending: bool = False) -> Tensor:
     """Positions in order of value."""
-    return torch.argsort(x, axis, descending=not ascending, stable=True)
+    return torch.argsort(x, dim=axis, descending=not ascending, stable=True)
 
 
 def non_zero(x: Tensor) -> Tensor:

@@ -56,7 +56,9 @@ def l2_norm(x: Tensor, epsilon: float = 1e-6) -> Tensor:
     return x * torch.rsqrt((x * x).sum((-3, -2, -1), keepdim=True) + epsilon)
 
 
-def local_response_norm(x: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Tensor:
+def local_response_norm(
+    x: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
+) -> Tensor:
     """``x`` over a power of the mean square of ``size`` neighbouring channels."""
     return F.local_response_norm(x, size, alpha, beta, k)
 

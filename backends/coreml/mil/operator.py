@@ -45,7 +45,9 @@ CONVERTERS: Mapping[str, Callable[[Any], Any]] = MappingProxyType(
         "Tensors": lambda values: [_tensor(v) for v in (values if isinstance(values, list) else [values])],
         "Ints": lambda value: tuple(int(v) for v in _listed(value)),
         "Bools": lambda value: tuple(bool(v) for v in _listed(value)),
-        "IntList": lambda values: tuple(int(_one(v)) for v in (values if isinstance(values, list) else [values])),
+        "IntList": lambda values: tuple(
+            int(_one(v)) for v in (values if isinstance(values, list) else [values])
+        ),
         "int": lambda value: int(_one(value)),
         "float": lambda value: float(_one(value)),
         "bool": lambda value: bool(_one(value)),
@@ -91,4 +93,6 @@ def table(*groups: Iterable[Callable[..., Any]]) -> Mapping[str, Operator]:
 
 def refuse(parameter: str, value: object) -> FxcError:
     """The error for a setting that is not known here."""
-    return LegalityError(f"{parameter} = {value!r} is not known", why="it is none of the MIL operator reference's values")
+    return LegalityError(
+        f"{parameter} = {value!r} is not known", why="it is none of the MIL operator reference's values"
+    )

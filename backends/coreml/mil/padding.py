@@ -13,7 +13,11 @@ Sides = list[tuple[int, int]]
 
 
 def sides(
-    pad_type: str, pad: Sequence[int] | None, sizes: Sequence[int], reach: Sequence[int], strides: Sequence[int]
+    pad_type: str,
+    pad: Sequence[int] | None,
+    sizes: Sequence[int],
+    reach: Sequence[int],
+    strides: Sequence[int],
 ) -> Sides:
     """Elements added before and after each spatial dimension.
 

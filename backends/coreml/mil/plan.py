@@ -61,7 +61,9 @@ class Step:
                 return self.op.call(*(b.bound(slots, rounding) for b in self.blocks), **arguments)  # type: ignore[no-any-return]
             result = self.op.call(**arguments)
         except FxcError as error:
-            raise LegalityError(error.what, where=f"{self.op.name} {self.name!r}", why=error.why, fix=error.fix) from error
+            raise LegalityError(
+                error.what, where=f"{self.op.name} {self.name!r}", why=error.why, fix=error.fix
+            ) from error
         except (RuntimeError, ValueError, IndexError, TypeError, KeyError) as error:
             raise ArtifactError(
                 f"the model's {self.op.name} {self.name!r} cannot be computed", why=str(error).splitlines()[0]
@@ -72,7 +74,9 @@ class Step:
         """``value`` in the type that the program states."""
         if not isinstance(value, Tensor) or wanted.shape is None:
             return value
-        if len(wanted.shape) != value.dim() or any(w not in (None, h) for w, h in zip(wanted.shape, value.shape)):
+        if len(wanted.shape) != value.dim() or any(
+            w not in (None, h) for w, h in zip(wanted.shape, value.shape)
+        ):
             raise ArtifactError(
                 f"the model's {self.op.name} {self.name!r} gives {list(value.shape)}, and the program says {wanted}",
                 why="its settings and its type contradict each other",
@@ -206,7 +210,9 @@ class _Maker:
             slots = [place] if isinstance(place, int) else place
             if all(self.values[slot] is not None for slot in slots):
                 values = [self.values[slot] for slot in slots]
-                step.settings[name] = self._setting(step, name, values[0] if isinstance(place, int) else values)
+                step.settings[name] = self._setting(
+                    step, name, values[0] if isinstance(place, int) else values
+                )
             else:
                 step.reads[name] = place
 
@@ -222,12 +228,18 @@ class _Maker:
         unknown = sorted(given - set(step.op.arguments))
         missing = sorted(step.op.required - given)
         if unknown or (missing and not step.blocks):
-            words = f"has no {', '.join(missing)}" if missing else f"has {', '.join(unknown)}, which is not known here"
+            words = (
+                f"has no {', '.join(missing)}"
+                if missing
+                else f"has {', '.join(unknown)}, which is not known here"
+            )
             raise ToolchainError(f"the model's {step.op.name} {step.name!r} {words}", fix=_AHEAD)
 
     def _place(self, argument: Any) -> int | list[int]:
         slots = [
-            self._find(b.name) if b.WhichOneof("binding") == "name" else self._hold(self.constants.value(b.value))
+            self._find(b.name)
+            if b.WhichOneof("binding") == "name"
+            else self._hold(self.constants.value(b.value))
             for b in argument.arguments
         ]
         return slots[0] if len(slots) == 1 else slots

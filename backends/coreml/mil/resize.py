@@ -17,7 +17,9 @@ def upsample_nearest_neighbor(
     """By factors, each pixel from the one that it falls upon."""
     factors = (scale_factor_height, scale_factor_width)
     sizes = [math.floor(n * f) for n, f in zip(x.shape[-2:], factors)]
-    at = [(torch.arange(m) / f).floor().long().clamp(max=n - 1) for n, m, f in zip(x.shape[-2:], sizes, factors)]
+    at = [
+        (torch.arange(m) / f).floor().long().clamp(max=n - 1) for n, m, f in zip(x.shape[-2:], sizes, factors)
+    ]
     return x.index_select(-2, at[0]).index_select(-1, at[1])
 
 
@@ -33,7 +35,9 @@ def upsample_bilinear(
 ) -> Tensor:
     """By factors, between pixels; the step follows from the sizes, not from the factors."""
     sizes = [math.floor(n * f) for n, f in zip(x.shape[-2:], (scale_factor_height, scale_factor_width))]
-    return resize_bilinear(x, sizes[0], sizes[1], "STRICT_ALIGN_CORNERS" if align_corners else "UNALIGN_CORNERS")
+    return resize_bilinear(
+        x, sizes[0], sizes[1], "STRICT_ALIGN_CORNERS" if align_corners else "UNALIGN_CORNERS"
+    )
 
 
 def resize_bilinear(

@@ -40,6 +40,3 @@ class Rounding:
             if over:
                 self.overflows[name] = self.overflows.get(name, 0) + over
         return rounded
-
-
-

@@ -20,7 +20,9 @@ def _inherited(x: Tensor, behind: int) -> int:
     return x.shape[-behind] if behind <= x.dim() else 1
 
 
-def reshape_like(x: Tensor, ref_tensors: Tensors, begins: IntList, ends: IntList, end_masks: IntList) -> Tensor:
+def reshape_like(
+    x: Tensor, ref_tensors: Tensors, begins: IntList, ends: IntList, end_masks: IntList
+) -> Tensor:
     """``x`` in a shape put together of parts of other tensors' shapes."""
     sizes: list[int] = []
     for ref, begin, end, mask in zip(ref_tensors, begins, ends, end_masks):
@@ -117,14 +119,20 @@ def depth_to_space(x: Tensor, block_size: int) -> Tensor:
     """Blocks of channels to blocks of pixels, the position in the block varying slowest among channels."""
     n, c, h, w = x.shape
     b = block_size
-    return x.reshape(n, b, b, c // (b * b), h, w).permute(0, 3, 4, 1, 5, 2).reshape(n, c // (b * b), h * b, w * b)
+    return (
+        x.reshape(n, b, b, c // (b * b), h, w)
+        .permute(0, 3, 4, 1, 5, 2)
+        .reshape(n, c // (b * b), h * b, w * b)
+    )
 
 
 def space_to_depth(x: Tensor, block_size: int) -> Tensor:
     """Blocks of pixels to channels, the position in the block varying slowest."""
     n, c, h, w = x.shape
     b = block_size
-    return x.reshape(n, c, h // b, b, w // b, b).permute(0, 3, 5, 1, 2, 4).reshape(n, c * b * b, h // b, w // b)
+    return (
+        x.reshape(n, c, h // b, b, w // b, b).permute(0, 3, 5, 1, 2, 4).reshape(n, c * b * b, h // b, w // b)
+    )
 
 
 def pixel_shuffle(x: Tensor, upscale_factor: int) -> Tensor:
