@@ -89,13 +89,28 @@ class Evaluator:
         return self._rounding.overflows
 
     def __call__(self, inputs: Sequence[Array]) -> list[Array]:
-        """Run on flat inputs in the model's order; the outputs, then the exposed values.
+        """Run on flat inputs in the model's order, a batch sample by sample; the outputs, then the exposed values.
 
         Raises:
             InputError: they do not fit the model.
             ArtifactError: the program is wrong in itself.
         """
-        return [y.numpy() for y in self.values(inputs) if isinstance(y, Tensor)]
+        answers = [
+            [y.numpy() for y in self.values(sample) if isinstance(y, Tensor)]
+            for sample in self._samples(inputs)
+        ]
+        return answers[0] if len(answers) == 1 else [np.concatenate(parts) for parts in zip(*answers)]
+
+    def _samples(self, inputs: Sequence[Array]) -> list[list[Array]]:
+        """The samples of a batch, for a program whose inputs have a leading dimension of 1; else the inputs as they are."""
+        single = [_is_single(kind) for _, kind in self.plan.inputs]
+        count = max((len(x) for x, one in zip(inputs, single) if one and np.ndim(x)), default=1)
+        if count <= 1 or len(inputs) != len(single):
+            return [list(inputs)]
+        return [
+            [x[i : i + 1] if one and len(x) == count else x for x, one in zip(inputs, single)]
+            for i in range(count)
+        ]
 
     def values(self, inputs: Sequence[Array]) -> list[Any]:
         """The same, with what is no tensor too: a classifier's label and its scores by class."""
@@ -112,6 +127,10 @@ class Evaluator:
         from fxc.backends.coreml.placement import kernels
 
         return kernels(self.package.program)
+
+
+def _is_single(kind: Type) -> bool:
+    return bool(kind.shape) and kind.shape is not None and kind.shape[0] == 1
 
 
 def _fitting(value: Array, name: str, kind: Type) -> Tensor:

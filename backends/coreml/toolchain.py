@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import io
 import logging
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -17,12 +18,12 @@ PACKAGE = "coremltools"
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """coremltools logs to the root's handler that it lacks its Mac libraries, and warns of newer torch versions."""
+    """coremltools says that it lacks its Mac libraries, warns of newer torch versions and draws progress bars."""
     logger = logging.getLogger(PACKAGE)
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:

@@ -95,6 +95,7 @@ def compile(  # type: ignore[misc]
     preprocessing: Mapping[str, Any] | None = None,
     jetpack: str | None = None,
     tensorrt: str | None = None,
+    ios: str | None = None,
     extensions: Extensions = (),
 ) -> Artifact | Artifacts:
     """Compile a model for a target, or for several, and prove the result on this host.
@@ -121,7 +122,7 @@ def compile(  # type: ignore[misc]
         skip: names of optimization passes to leave out.
         progress: called as ``progress(stage, done, total)``.
         preprocessing: recorded in the manifest (mean, std, size, layout), not applied.
-        jetpack, tensorrt: version of the device's software, ``"6.2"`` and ``"10.3"``: narrows the bundle to what it takes.
+        jetpack, tensorrt, ios: version of the device's software, ``"6.2"``, ``"10.3"``, ``"17"``: narrows the bundle to it.
             Of several targets, those that know the word are narrowed.
         extensions: operators, rewrites and targets of other packages, beside those of installed ones.
 
@@ -134,7 +135,7 @@ def compile(  # type: ignore[misc]
     """
     catalogue = with_extensions(extensions)
     chosen = words.narrowed(
-        catalogue, words.targets(catalogue, target), {"jetpack": jetpack, "tensorrt": tensorrt}
+        catalogue, words.targets(catalogue, target), {"jetpack": jetpack, "tensorrt": tensorrt, "ios": ios}
     )
     request = Request(
         target=chosen[0],
@@ -230,6 +231,7 @@ def lint(
     trust: bool = False,
     jetpack: str | None = None,
     tensorrt: str | None = None,
+    ios: str | None = None,
     extensions: Extensions = (),
 ) -> list[Violation]:
     """What of ``model`` the target cannot take, without building anything; the arguments are those of :func:`compile`.
@@ -240,7 +242,7 @@ def lint(
     """
     catalogue = with_extensions(extensions)
     (narrowed,) = words.narrowed(
-        catalogue, (catalogue.target(target),), {"jetpack": jetpack, "tensorrt": tensorrt}
+        catalogue, (catalogue.target(target),), {"jetpack": jetpack, "tensorrt": tensorrt, "ios": ios}
     )
     request = Request(
         target=narrowed,

@@ -50,6 +50,8 @@ TARGETS = {
     "rv1106b-int8": "fxc.backends.rknn.target:RV1106B_INT8",
     "rv1103-int8": "fxc.backends.rknn.target:RV1103_INT8",
     "rv1103b-int8": "fxc.backends.rknn.target:RV1103B_INT8",
+    "iphone-fp16": "fxc.backends.coreml.target:IPHONE_FP16",
+    "iphone-fp32": "fxc.backends.coreml.target:IPHONE_FP32",
 }
 
 ROOMS = {
@@ -57,6 +59,7 @@ ROOMS = {
     "ort": "fxc.backends.ort",
     "tensorrt": "fxc.backends.tensorrt",
     "rknn": "fxc.backends.rknn",
+    "coreml": "fxc.backends.coreml",
 }
 
 PASSES = {

@@ -34,6 +34,7 @@ class Job:
     targets: tuple[str, ...]
     jetpack: str | None
     tensorrt: str | None
+    ios: str | None
     quantization: QuantConfig
     dump: Path | None
     verify: bool
@@ -56,6 +57,7 @@ def compile_command(
     ] = None,
     jetpack: o.JetPack = None,
     tensorrt: o.TensorRT = None,
+    ios: o.IOS = None,
     weights: o.Weights = None,
     data: o.DataText = None,
     size: o.Size = None,
@@ -88,7 +90,7 @@ def compile_command(
     from fxc.tools.cli.config import quantization
 
     spec, found = parse_model(model), tuple(catalogue.target(name) for name in target)
-    words.narrowed(catalogue.INSTALLED, found, {"jetpack": jetpack, "tensorrt": tensorrt})
+    words.narrowed(catalogue.INSTALLED, found, {"jetpack": jetpack, "tensorrt": tensorrt, "ios": ios})
     called = name or spec.name
     job = Job(
         source=Source(
@@ -107,6 +109,7 @@ def compile_command(
         targets=tuple(t.name for t in found),
         jetpack=jetpack,
         tensorrt=tensorrt,
+        ios=ios,
         quantization=quantization(config, keep_float, observer, percentile, equalize, bias_correction),
         dump=dump,
         verify=not no_verify,
@@ -158,6 +161,7 @@ def run_job(job: Job, report: Report) -> Done:
         preprocessing=image_facts(loaded, data),
         jetpack=job.jetpack,
         tensorrt=job.tensorrt,
+        ios=job.ios,
     )
     report("save", 0, None)
     made.save(job.output, force=job.force)

@@ -11,9 +11,8 @@ import math
 import torch
 from torch import Tensor
 
-from fxc.backends.coreml.mil.operator import Ints
-
 from fxc.backends.coreml.blob import unpacked
+from fxc.backends.coreml.mil.operator import Ints
 from fxc.backends.coreml.mil.quantize import along
 
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import math
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from fxc.backends.coreml.mil.operator import Ints
-
 from fxc.backends.coreml.mil.padding import padded, sides
 
 _CONV = {3: F.conv1d, 4: F.conv2d, 5: F.conv3d}

@@ -6,9 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fxc.backends.coreml.mil.operator import Ints
-
 from fxc.backends.coreml.mil.activation import per_channel
+from fxc.backends.coreml.mil.operator import Ints
 
 
 def batch_norm(

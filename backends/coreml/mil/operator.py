@@ -16,7 +16,6 @@ from torch import Tensor
 
 from fxc.compiler.errors import FxcError, LegalityError
 
-
 Ints = IntList = tuple[int, ...]
 Bools = tuple[bool, ...]
 Tensors = list[Tensor]

@@ -7,7 +7,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fxc.backends.coreml.mil.operator import Ints
-
 from fxc.backends.coreml.mil.padding import Sides, padded, sides
 
 _AVERAGE = {3: F.avg_pool1d, 4: F.avg_pool2d, 5: F.avg_pool3d}

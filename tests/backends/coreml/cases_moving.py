@@ -10,7 +10,6 @@ from tests.backends.coreml import loops
 from tests.backends.coreml.cases import IMAGE, ints, rand
 from tests.backends.coreml.made import Array, Case
 
-
 _UNPADDED = {"pad": "is read for custom only"}
 _EVEN = {"ceil_mode": "the windows come out even"}
 _UNFILLED = {"constant_val": "is read for constant only"}
@@ -322,10 +321,7 @@ def choices() -> list[Case]:
             ),
             (x,),
             lambda x: x[1, :2, 1:],
-            inert={
-                name: "is masked, or a neighbour is"
-                for name in ("begin[1]", "end[0]", "end[2]", "end_mask[0]")
-            },
+            inert=dict.fromkeys(("begin[1]", "end[0]", "end[2]", "end_mask[0]"), "is masked, or a neighbour is"),
         ),
         Case("slice_by_size", lambda mb, x: mb.slice_by_size(x=x, begin=[1, 0, 2], size=[2, 3, -1]), (x,)),
         Case(

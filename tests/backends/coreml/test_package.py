@@ -108,7 +108,8 @@ def test_a_specification_of_noise(copy: Path) -> None:
 
 def test_no_weights(copy: Path) -> None:
     shutil.rmtree(copy / WEIGHTS.parent)
-    assert "weight file" in refused(copy) and "is missing" in refused(copy)
+    assert "weight file" in refused(copy)
+    assert "is missing" in refused(copy)
 
 
 @pytest.mark.parametrize("keep", [0, 10, 64, 100, 130])
