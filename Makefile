@@ -14,7 +14,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 export ORT_DISABLE_TELEMETRY := 1
 SOURCES := compiler passes backends kernels tools tests
 
-.PHONY: help demo test lint format types bench bench-peers spine zoo zoo-big zoo-tensorrt zoo-rknn clean
+.PHONY: help demo test lint format types bench bench-peers spine zoo zoo-big zoo-tensorrt zoo-rknn zoo-coreml clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -52,6 +52,9 @@ zoo: $(READY)  ## every torchvision classifier and more, one process each, then 
 
 zoo-rknn: $(READY)  ## Rockchip's simulator: our numbers beside the toolkit's own; needs fxc toolchain install rknn; 20 minutes
 	$(BIN)/python -m tests.zoo.rknn
+
+zoo-coreml: $(READY)  ## every classifier as a Core ML program, read back and evaluated; rewrites tests/zoo/coreml.md
+	$(BIN)/python -m tests.zoo.coreml
 
 zoo-big: $(READY)  ## the four models above 300 million parameters
 	$(BIN)/python -m tests.zoo.sweep --big

@@ -12,6 +12,7 @@ from typing import Any
 
 from fxc.backends.coreml.export import exported
 from fxc.backends.coreml.package import open_package
+from fxc.backends.coreml.placement import placed
 from fxc.backends.coreml.settle import settle
 from fxc.backends.coreml.toolchain import PACKAGE, coremltools, quiet
 from fxc.compiler.backend import Emitted
@@ -42,7 +43,7 @@ def emit(program: Program, target: Target, directory: Path, *, lowerings: Functi
     with tempfile.TemporaryDirectory(prefix="fxc-coreml-") as scratch:
         saved = Path(scratch) / MODEL
         _converted(ct, program, target, batch).save(str(saved))
-        settle(saved)
+        settle(saved, program)
         shutil.copytree(saved, directory / MODEL)
     files = sorted(p.relative_to(directory).as_posix() for p in (directory / MODEL).rglob("*") if p.is_file())
     spec = open_package(directory / MODEL).spec
@@ -53,7 +54,7 @@ def emit(program: Program, target: Target, directory: Path, *, lowerings: Functi
         outputs=tuple(o.name for o in spec.description.output),
         tools={PACKAGE: ct.__version__},
         tensors=_tensors(program, spec),
-        notes=(_FIXED.format(batch),) if program.dynamic else (),
+        notes=(*((_FIXED.format(batch),) if program.dynamic else ()), *_placement(program, target, spec)),
     )
 
 
@@ -124,6 +125,18 @@ def _settled_memory() -> Iterator[None]:
         yield
     finally:
         gc.unfreeze()
+
+
+def _placement(program: Program, target: Target, spec: Any) -> Iterator[str]:
+    """What of the quantized graph survived coremltools' passes, read off the saved program."""
+    if not target.quantized:
+        return
+    labels = {name: label for label, name in _tensors(program, spec).items()}
+    found = placed(spec.mlProgram, ("conv", "conv_transpose", "linear", "add"))
+    yield f"{sum(not p.why for p in found)} of {len(found)} convolutions, linear layers and sums stand between dequantize and quantize"
+    for place in found:
+        if place.why:
+            yield f"{labels.get(place.name, place.name)} ({place.op}) does not: {place.why}"
 
 
 def _tensors(program: Program, spec: Any) -> dict[str, str]:

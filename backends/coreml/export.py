@@ -24,6 +24,7 @@ from torch.export.graph_signature import (
 )
 from torch.utils import _pytree as pytree
 
+from fxc.backends.coreml.names import weight_name
 from fxc.backends.coreml.spelling import Call, spelled
 from fxc.compiler.errors import LegalityError
 from fxc.compiler.origin import identifier, where
@@ -60,7 +61,7 @@ class _Export:
             if node.op == "get_attr":
                 target = str(node.target)
                 if target not in self.names:
-                    self.names[target] = f"w_{identifier(target)}"
+                    self.names[target] = weight_name(target)
                     tensor = self.program.tensor(target).detach()
                     self.state[target] = tensor
                     self._placeholder(

@@ -52,6 +52,7 @@ TARGETS = {
     "rv1103b-int8": "fxc.backends.rknn.target:RV1103B_INT8",
     "iphone-fp16": "fxc.backends.coreml.target:IPHONE_FP16",
     "iphone-fp32": "fxc.backends.coreml.target:IPHONE_FP32",
+    "iphone-int8": "fxc.backends.coreml.target:IPHONE_INT8",
 }
 
 ROOMS = {

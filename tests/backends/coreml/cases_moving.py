@@ -321,7 +321,9 @@ def choices() -> list[Case]:
             ),
             (x,),
             lambda x: x[1, :2, 1:],
-            inert=dict.fromkeys(("begin[1]", "end[0]", "end[2]", "end_mask[0]"), "is masked, or a neighbour is"),
+            inert=dict.fromkeys(
+                ("begin[1]", "end[0]", "end[2]", "end_mask[0]"), "is masked, or a neighbour is"
+            ),
         ),
         Case("slice_by_size", lambda mb, x: mb.slice_by_size(x=x, begin=[1, 0, 2], size=[2, 3, -1]), (x,)),
         Case(
