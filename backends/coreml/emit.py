@@ -10,9 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from fxc.backends.coreml.compress import candidates
 from fxc.backends.coreml.export import exported
-from fxc.backends.coreml.package import open_package
+from fxc.backends.coreml.package import SUFFIX, open_package
 from fxc.backends.coreml.placement import placed
+from fxc.backends.coreml.run import load
 from fxc.backends.coreml.settle import settle
 from fxc.backends.coreml.toolchain import PACKAGE, coremltools, quiet
 from fxc.compiler.backend import Emitted
@@ -41,9 +45,7 @@ def emit(program: Program, target: Target, directory: Path, *, lowerings: Functi
     """
     ct, batch = coremltools(), batch_of(program)
     with tempfile.TemporaryDirectory(prefix="fxc-coreml-") as scratch:
-        saved = Path(scratch) / MODEL
-        _converted(ct, program, target, batch).save(str(saved))
-        settle(saved, program)
+        saved, said = _saved(_converted(ct, program, target, batch), program, target, Path(scratch))
         shutil.copytree(saved, directory / MODEL)
     files = sorted(p.relative_to(directory).as_posix() for p in (directory / MODEL).rglob("*") if p.is_file())
     spec = open_package(directory / MODEL).spec
@@ -54,8 +56,44 @@ def emit(program: Program, target: Target, directory: Path, *, lowerings: Functi
         outputs=tuple(o.name for o in spec.description.output),
         tools={PACKAGE: ct.__version__},
         tensors=_tensors(program, spec),
-        notes=(*((_FIXED.format(batch),) if program.dynamic else ()), *_placement(program, target, spec)),
+        notes=(
+            *((_FIXED.format(batch),) if program.dynamic else ()),
+            *said,
+            *_placement(program, target, spec),
+        ),
     )
+
+
+def _saved(model: Any, program: Program, target: Target, scratch: Path) -> tuple[Path, tuple[str, ...]]:
+    """The model as a package, in the way of compressing its weights that errs least; and what to say of that."""
+    ways = candidates(target, model)
+    if not ways:
+        return _package(model, program, scratch / MODEL), ()
+    with quiet(), _settled_memory():
+        made = {
+            way: _package(make(), program, scratch / f"{i}{SUFFIX}")
+            for i, (way, make) in enumerate(ways.items())
+        }
+    if len(made) == 1:
+        return next(iter(made.values())), (f"weights: {next(iter(made))}",)
+    errors = {way: _error(path, program) for way, path in made.items()}
+    best = min(errors, key=errors.__getitem__)
+    told = "; ".join(f"{way}: {error:.2%}" for way, error in errors.items())
+    return made[best], (f"weights: {best}; relative error on the example inputs: {told}",)
+
+
+def _package(model: Any, program: Program, path: Path) -> Path:
+    model.save(str(path))
+    settle(path, program)
+    return path
+
+
+def _error(path: Path, program: Program) -> float:
+    """Relative error of a package's outputs on the program's example inputs."""
+    found = load(path)([x.numpy() for x in program.example_inputs])
+    wanted = program.run_flat(*program.example_inputs)
+    apart = sum(float((torch.from_numpy(f) - w).double().square().sum()) for f, w in zip(found, wanted))
+    return float((apart / sum(float(w.double().square().sum()) for w in wanted)) ** 0.5)
 
 
 def batch_of(program: Program) -> int:

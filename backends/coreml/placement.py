@@ -15,8 +15,21 @@ from fxc.compiler.backend import Kernel
 
 PRODUCTS = ("conv", "conv_transpose", "linear", "matmul", "einsum", "scaled_dot_product_attention")
 SUMS = ("add",)
-FUSED = frozenset(
-    """clamped_relu clip elu gelu leaky_relu prelu relu relu6 sigmoid sigmoid_hard silu softplus tanh thresholded_relu""".split()
+FUSED = (
+    *(
+        "clamped_relu",
+        "clip",
+        "elu",
+        "gelu",
+        "leaky_relu",
+        "prelu",
+        "relu",
+        "relu6",
+        "sigmoid",
+        "sigmoid_hard",
+        "silu",
+    ),
+    *("softplus", "tanh", "thresholded_relu"),
 )
 """Activations that may stand between an operator and its quantizer."""
 _WEIGHTED = ("conv", "conv_transpose", "linear")

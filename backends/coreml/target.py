@@ -113,4 +113,20 @@ IPHONE_INT8 = replace(
     notes="w8a8, float16 for the rest; fast on A17 Pro, M4 and newer; executed by fxc's own evaluator",
 )
 
-TARGETS = (IPHONE_FP16, IPHONE_FP32, IPHONE_INT8)
+IPHONE_W8 = replace(
+    IPHONE_FP16,
+    name="iphone-w8",
+    precision="w8",
+    options={**IPHONE_FP16.options, "oldest": "16"},
+    notes="weights in eight bits, float16 otherwise; executed by fxc's own evaluator",
+)
+
+IPHONE_W4 = replace(
+    IPHONE_FP16,
+    name="iphone-w4",
+    precision="w4",
+    options={**IPHONE_FP16.options, "ios": "18", "oldest": "18"},
+    notes="weights in four bits, float16 otherwise; executed by fxc's own evaluator",
+)
+
+TARGETS = (IPHONE_FP16, IPHONE_FP32, IPHONE_INT8, IPHONE_W8, IPHONE_W4)

@@ -53,6 +53,8 @@ TARGETS = {
     "iphone-fp16": "fxc.backends.coreml.target:IPHONE_FP16",
     "iphone-fp32": "fxc.backends.coreml.target:IPHONE_FP32",
     "iphone-int8": "fxc.backends.coreml.target:IPHONE_INT8",
+    "iphone-w8": "fxc.backends.coreml.target:IPHONE_W8",
+    "iphone-w4": "fxc.backends.coreml.target:IPHONE_W4",
 }
 
 ROOMS = {
