@@ -10,12 +10,14 @@ import pytest
 from fxc.backends.coreml.mil.control import CONTROL
 from fxc.backends.coreml.mil.table import TABLE
 from fxc.backends.coreml.run import load
-from tests.backends.coreml import cases, cases_moving
+from tests.backends.coreml import cases, cases_index, cases_resize, cases_shape, cases_sliding
 from tests.backends.coreml.made import Case, build_program, save_program
 
 pytest.importorskip("coremltools")
 
-CASES = [*cases.CASES, *cases_moving.CASES]
+CASES = [
+    case for module in (cases, cases_sliding, cases_shape, cases_index, cases_resize) for case in module.CASES
+]
 ELSEWHERE = {
     *(name for name in TABLE if name.startswith("constexpr_")),  # test_constexpr.py
     "classify",  # test_plain.py
