@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fxc.compiler.errors import UsageError
-from fxc.tools.cli import device
+from fxc.tools.cli import device, mlpackage
 from fxc.tools.cli import options as o
 from fxc.tools.cli.modelspec import ModelSpec, parse_model
 from fxc.tools.cli.output import Result, columns, warn
@@ -19,7 +20,7 @@ from fxc.tools.data.spec import DataSpec, parse_spec
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from fxc.compiler.artifact import Artifact, Golden
+    from fxc.compiler.artifact import Artifact
     from fxc.tools.data.labelled import LabelledData
 
 SLACK_DB = 1.0
@@ -86,6 +87,8 @@ def verify_command(
     model = parse_model(against) if against else None
     spec = parse_spec(data) if data else None
     words = o.sizes(size, "--size"), o.floats(mean, "--mean"), o.floats(std, "--std")
+    if mlpackage.is_package(bundle):
+        return verify_package(bundle, model, str(against), weights, trust=trust)
     with progress() as report:
         report("load", 0, None)
         from fxc.tools.cli.bundle import one_bundle
@@ -99,10 +102,40 @@ def verify_command(
         reference = None
         if model is not None:
             report("float model", 0, None)
-            reference = float_model(model, weights, outputs, artifact.golden, trust=trust)
+            reference = float_model(model, weights, outputs, artifact.golden.inputs, trust=trust)
             checks += model_checks(artifact, now, reference, str(against))
         top1 = labelled_top1(artifact, spec, words, limit, reference, report) if spec is not None else None
     return told(str(bundle), checks, top1, answered)
+
+
+def verify_package(
+    path: Path, model: ModelSpec | None, said: str, weights: str | None, *, trust: bool
+) -> Result:
+    """Compare a Core ML package with a float model on seeded inputs.
+
+    Raises:
+        UsageError: no model to compare with.
+    """
+    if model is None:
+        raise UsageError(f"{path} records no answers of its own", fix="give the float model: --against MODEL")
+    with progress() as report:
+        report("load", 0, None)
+        from fxc.proof import sqnr_db
+
+        runner = mlpackage.evaluator(path)
+        inputs = mlpackage.example(runner)
+        report("float model", 0, None)
+        wanted = float_model(model, weights, None, inputs, trust=trust)(inputs)
+        report("run", 0, None)
+        found = mlpackage.answers(runner, inputs)
+    names, least = mlpackage.numeric_outputs(runner), mlpackage.floor(runner)
+    if [tuple(f.shape) for f in found] != [tuple(w.shape) for w in wanted]:
+        raise UsageError(
+            f"{path} and {said} have other outputs",
+            why=f"{[list(f.shape) for f in found]} and {[list(w.shape) for w in wanted]}",
+        )
+    checks = [Check(said, n, sqnr_db(w.float(), f.float()), least) for n, f, w in zip(names, found, wanted)]
+    return told(str(path), checks, None)
 
 
 def proof_run(artifact: Artifact) -> list[Tensor]:
@@ -156,7 +189,12 @@ def _floor(recorded_db: float | None) -> float:
 
 
 def float_model(
-    spec: ModelSpec, weights: str | None, outputs: list[str] | None, recorded: Golden, *, trust: bool
+    spec: ModelSpec,
+    weights: str | None,
+    outputs: list[str] | None,
+    inputs: tuple[Tensor, ...],
+    *,
+    trust: bool,
 ) -> Flat:
     """A model argument as a function; a module runs in plain PyTorch, so that no code of the compiler judges itself."""
     import torch
@@ -179,7 +217,7 @@ def float_model(
                 ]
 
         return eager
-    program = fxc.capture(loaded.model, recorded.inputs, outputs=outputs, name=loaded.name, trust=trust)
+    program = fxc.capture(loaded.model, inputs, outputs=outputs, name=loaded.name, trust=trust)
     return lambda inputs: program.run_flat(*inputs)
 
 

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from fxc.compiler.errors import FxcError, LegalityError
 
-Ints = IntList = tuple[int, ...]
+Ints = tuple[int, ...]
+IntList = tuple[int, ...]
 Bools = tuple[bool, ...]
 Tensors = list[Tensor]
 Values = list[Any]
