@@ -182,7 +182,10 @@ def read_manifest(path: Path) -> dict[str, Any]:
                 fix="copy the bundle again, or compile again",
             )
         listed = {safe_relative(name) for name in found["files"]}
-        if found["model"] not in listed or not isinstance(found["target"]["name"], str):
+        # Some formats are folders, whose files are listed.
+        inside = f"{found['model']}/"
+        known = found["model"] in listed or any(str(name).startswith(inside) for name in listed)
+        if not known or not isinstance(found["target"]["name"], str):
             raise ArtifactError("the manifest names no model file or no target")
         signature_of(found)
         return found

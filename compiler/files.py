@@ -170,3 +170,10 @@ def write_error(path: Path, error: Exception) -> ArtifactError:
 
 def _raise(error: OSError) -> NoReturn:
     raise ArtifactError(f"cannot read a folder: {error.strerror}", where=str(error.filename)) from error
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of all files in a folder: some model formats are one."""
+    if path.is_dir():
+        return sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
+    return path.stat().st_size

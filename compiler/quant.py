@@ -39,8 +39,9 @@ class QuantSpec:
     Attributes:
         dtype: integer type by name (``"uint8"``); codes lie in ``[qmin, qmax]``, both inclusive.
         symmetric: the zero point is fixed (0 for signed types, the middle of the range for unsigned ones).
+        one_sided: of a symmetric spec of an unsigned type: a tensor without negative numbers has its zero at the lowest code.
         axis: channel axis of a per-channel spec, ``None`` for per tensor.
-        scale_kind: ``"any"`` float32 or ``"pow2"`` (power of two).
+        scale_kind: ``"any"`` float32, ``"pow2"`` (power of two) or ``"f16"`` (a float16, where the file holds such).
         observer: how the range is found from data; ``percentile`` is its parameter in percent, ``auto`` the best of the
             others by measurement.
         fixed: ``(scale, zero_point)`` when the range is known without data (a sigmoid's).
@@ -50,8 +51,9 @@ class QuantSpec:
     qmin: int = 0
     qmax: int = 255
     symmetric: bool = False
+    one_sided: bool = False
     axis: int | None = None
-    scale_kind: Literal["any", "pow2"] = "any"
+    scale_kind: Literal["any", "pow2", "f16"] = "any"
     observer: Observer = "minmax"
     percentile: float = 99.99
     fixed: tuple[float, int] | None = None
@@ -76,8 +78,12 @@ class QuantSpec:
 
     @property
     def zero(self) -> int:
-        """Zero point of a symmetric spec."""
+        """Zero point of a symmetric spec, for a tensor that has negative numbers."""
         return 0 if self.signed else (self.qmin + self.qmax + 1) // 2
+
+    def zero_for(self, low: float) -> int:
+        """Zero point of a symmetric spec for a tensor whose smallest number is ``low``."""
+        return self.qmin if self.one_sided and low >= 0.0 else self.zero
 
     def but(self, **changes: object) -> QuantSpec:
         """A copy with some fields changed."""

@@ -99,6 +99,7 @@ def compile(  # type: ignore[misc]
     image_input: str | None = None,
     jetpack: str | None = None,
     tensorrt: str | None = None,
+    ios: str | None = None,
     extensions: Extensions = (),
 ) -> Artifact | Artifacts:
     """Compile a model for a target, or for several, and prove the result on this host.
@@ -131,7 +132,7 @@ def compile(  # type: ignore[misc]
             channels and normalises them itself, by ``preprocessing``'s ``mean`` and ``std`` (of values from 0 to 1, in the
             model's order). The model is written for RGB. Calibration data may be either: normalised floats as the
             model takes them, or uint8 images as the result does.
-        jetpack, tensorrt: version of the device's software, ``"6.2"`` and ``"10.3"``: narrows the bundle to what it takes.
+        jetpack, tensorrt, ios: version of the device's software, ``"6.2"``, ``"10.3"``, ``"17"``: narrows the bundle to it.
             Of several targets, those that know the word are narrowed.
         extensions: operators, rewrites and targets of other packages, beside those of installed ones.
 
@@ -144,7 +145,7 @@ def compile(  # type: ignore[misc]
     """
     catalogue = with_extensions(extensions)
     chosen = words.narrowed(
-        catalogue, words.targets(catalogue, target), {"jetpack": jetpack, "tensorrt": tensorrt}
+        catalogue, words.targets(catalogue, target), {"jetpack": jetpack, "tensorrt": tensorrt, "ios": ios}
     )
     request = Request(
         target=chosen[0],
@@ -249,6 +250,7 @@ def lint(
     image_input: str | None = None,
     jetpack: str | None = None,
     tensorrt: str | None = None,
+    ios: str | None = None,
     extensions: Extensions = (),
 ) -> list[Violation]:
     """What of ``model`` the target cannot take, without building anything; the arguments are those of :func:`compile`.
@@ -259,7 +261,7 @@ def lint(
     """
     catalogue = with_extensions(extensions)
     (narrowed,) = words.narrowed(
-        catalogue, (catalogue.target(target),), {"jetpack": jetpack, "tensorrt": tensorrt}
+        catalogue, (catalogue.target(target),), {"jetpack": jetpack, "tensorrt": tensorrt, "ios": ios}
     )
     request = Request(
         target=narrowed,

@@ -52,6 +52,11 @@ TARGETS = {
     "rv1103b-int8": "fxc.backends.rknn.target:RV1103B_INT8",
     "rv1126-int8": "fxc.backends.rknn.target:RV1126_INT8",
     "rv1109-int8": "fxc.backends.rknn.target:RV1109_INT8",
+    "iphone-fp16": "fxc.backends.coreml.target:IPHONE_FP16",
+    "iphone-fp32": "fxc.backends.coreml.target:IPHONE_FP32",
+    "iphone-int8": "fxc.backends.coreml.target:IPHONE_INT8",
+    "iphone-w8": "fxc.backends.coreml.target:IPHONE_W8",
+    "iphone-w4": "fxc.backends.coreml.target:IPHONE_W4",
 }
 
 ROOMS = {
@@ -59,6 +64,7 @@ ROOMS = {
     "ort": "fxc.backends.ort",
     "tensorrt": "fxc.backends.tensorrt",
     "rknn": "fxc.backends.rknn",
+    "coreml": "fxc.backends.coreml",
 }
 
 PASSES = {

@@ -16,7 +16,7 @@ from fxc.catalogue import Room, resolve
 from fxc.compiler.artifact import Artifact, Golden, build_artifact, keep_program
 from fxc.compiler.backend import Emitted, Kernel, Runner
 from fxc.compiler.errors import ArtifactError
-from fxc.compiler.files import write_error
+from fxc.compiler.files import size_of, write_error
 from fxc.compiler.macs import macs
 from fxc.compiler.passbase import Pass
 from fxc.compiler.program import Program
@@ -181,7 +181,7 @@ class Job:
             outputs,
             runner.kernels(),
             runner.describe,
-            model.stat().st_size,
+            size_of(model),
             {name: found for name, (_, found) in others.items()},
             {name: other.describe for name, (other, _) in others.items()},
         )

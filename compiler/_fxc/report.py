@@ -26,8 +26,8 @@ _WARN_DB = 1.0
 """A file that is this much further from float than its graph gets a warning."""
 _WARN_VARIANT_DB = 4.0
 """The same for a file whose float parts have another type: on few samples, rounding alone moves a lively net by up to 3 dB."""
-_LOW_PRECISION_DB = {"bf16": 30.0, "fp16": 45.0}
-"""Of precisions whose graph is the float one: below this a file gets a warning (8 and 11 bits keep about 45 and 60)."""
+_LOW_PRECISION_DB = {"bf16": 30.0, "fp16": 45.0, "w8": 25.0, "w4": 5.0}
+"""Of precisions whose graph is the float one: below this a file gets a warning (8 and 11 bits keep about 45 and 60); weights alone in few bits likewise."""
 
 
 def build_report(done: Finished) -> dict[str, Any]:

@@ -114,8 +114,9 @@ def _coding(low: float, high: float, spec: QuantSpec) -> tuple[float, float, flo
     """Step, smallest and largest representable value of the coding that covers ``[low, high]``."""
     if spec.symmetric:
         limit = max(-low, high)
-        zero = spec.zero
-        step = limit / min(spec.qmax - zero, zero - spec.qmin)
+        zero = spec.zero_for(low)
+        above, below = spec.qmax - zero, zero - spec.qmin
+        step = limit / (min(above, below) if below else above)
         return step, (spec.qmin - zero) * step, (spec.qmax - zero) * step
     step = (high - low) / (spec.qmax - spec.qmin)
     zero = round(spec.qmin - low / step)

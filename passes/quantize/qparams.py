@@ -14,6 +14,8 @@ from fxc.compiler.quant import QuantSpec
 SMALLEST_SCALE = 2.0**-40
 """Floor for scales: far below any useful step, and the product of two is still a normal float32."""
 
+_SMALLEST_F16 = 2.0**-24
+
 
 @dataclass(frozen=True)
 class QParams:
@@ -41,8 +43,8 @@ def qparams(low: float, high: float, spec: QuantSpec) -> QParams:
     if low == high:
         return QParams(1.0, spec.zero if spec.symmetric else _clip(0, spec))
     if spec.symmetric:
-        zero = spec.zero
-        scale = max(high / (spec.qmax - zero), -low / (zero - spec.qmin))
+        zero = spec.zero_for(low)
+        scale = max(high / (spec.qmax - zero), -low / max(zero - spec.qmin, 1))
         return QParams(_step(scale, spec), zero)
     scale = _step((high - low) / (spec.qmax - spec.qmin), spec)
     # In float32 as ONNX DynamicQuantizeLinear does, so that a symmetric range meets the same tie.
@@ -58,6 +60,8 @@ def _step(scale: float, spec: QuantSpec) -> float:
     scale = max(scale, SMALLEST_SCALE)
     if spec.scale_kind == "pow2":
         scale = 2.0 ** np.ceil(np.log2(scale))
+    if spec.scale_kind == "f16":
+        scale = min(max(float(np.float16(scale)), _SMALLEST_F16), 65504.0)
     return float(np.float32(scale))
 
 
@@ -75,7 +79,11 @@ def weight_scales(weight: Tensor, spec: QuantSpec) -> Tensor:
 
 
 def rounded_up(scales: Tensor, spec: QuantSpec) -> Tensor:
-    """``scales``, or the next powers of two where ``spec`` asks for them; float32."""
+    """``scales``, or the next powers of two or float16 numbers where ``spec`` asks for them; float32."""
+    if spec.scale_kind == "f16":
+        half = scales.half()
+        up = torch.where(half.float() < scales, torch.nextafter(half, torch.full_like(half, torch.inf)), half)
+        return up.float().clamp(_SMALLEST_F16, 65504.0)
     return torch.exp2(torch.ceil(torch.log2(scales))) if spec.scale_kind == "pow2" else scales
 
 

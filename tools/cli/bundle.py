@@ -67,18 +67,18 @@ def image_input(artifact: Artifact) -> ImageInput | None:
 
 
 def read_inputs(
-    artifact: Artifact,
+    specs: tuple[InputSpec, ...],
+    known: Preprocessing | None,
     files: Sequence[Path],
     size: Sequence[int] | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
 ) -> Iterator[Named]:
-    """Batches of a run: image files by the preprocessing of the bundle, arrays as they are; each sample with a name.
+    """Batches of a run: image files by the preprocessing that is known, arrays as they are; each sample with a name.
 
     Raises:
         InputError: a file that cannot be read or does not fit.
     """
-    specs = input_specs(artifact)
     try:
         pictures = [path for path in files if path.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES]
         if pictures:
@@ -86,7 +86,7 @@ def read_inputs(
                 raise InputError(
                     "images and arrays do not mix, and images feed one input", where=str(files[0])
                 )
-            how = given(size, mean, std, specs[0].shape, preprocessing(artifact))
+            how = given(size, mean, std, specs[0].shape, known)
             yield from _images([f for p in pictures for f in _files(p)], specs, how)
         else:
             for path in files:

@@ -35,6 +35,7 @@ class Job:
     image_input: str | None
     jetpack: str | None
     tensorrt: str | None
+    ios: str | None
     quantization: QuantConfig
     dump: Path | None
     verify: bool
@@ -57,6 +58,7 @@ def compile_command(
     ] = None,
     jetpack: o.JetPack = None,
     tensorrt: o.TensorRT = None,
+    ios: o.IOS = None,
     weights: o.Weights = None,
     data: o.DataText = None,
     size: o.Size = None,
@@ -90,7 +92,7 @@ def compile_command(
     from fxc.tools.cli.config import quantization
 
     spec, found = parse_model(model), tuple(catalogue.target(name) for name in target)
-    words.narrowed(catalogue.INSTALLED, found, {"jetpack": jetpack, "tensorrt": tensorrt})
+    words.narrowed(catalogue.INSTALLED, found, {"jetpack": jetpack, "tensorrt": tensorrt, "ios": ios})
     called = name or spec.name
     job = Job(
         source=Source(
@@ -110,6 +112,7 @@ def compile_command(
         image_input=image_input,
         jetpack=jetpack,
         tensorrt=tensorrt,
+        ios=ios,
         quantization=quantization(config, keep_float, observer, percentile, equalize, bias_correction),
         dump=dump,
         verify=not no_verify,
@@ -162,6 +165,7 @@ def run_job(job: Job, report: Report) -> Done:
         image_input=job.image_input,
         jetpack=job.jetpack,
         tensorrt=job.tensorrt,
+        ios=job.ios,
     )
     report("save", 0, None)
     made.save(job.output, force=job.force)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fxc.tools.cli import mlpackage
 from fxc.tools.cli import options as o
 from fxc.tools.cli.output import Result, columns, facts, shape, size
 from fxc.tools.cli.summary import summary_rows
@@ -20,7 +21,9 @@ def inspect_command(
     as_json: o.Json = False,
     debug: o.Debug = False,
 ) -> Result:
-    """Show what a bundle holds; every hash is checked on the way."""
+    """Show what a bundle holds, every hash checked on the way; or what a Core ML package (.mlpackage) does."""
+    if mlpackage.is_package(bundle):
+        return Result(*mlpackage.described(bundle))
     from fxc.tools.cli.bundle import one_bundle
 
     artifact = one_bundle(bundle)

@@ -18,6 +18,7 @@ def lint_command(
     target: o.TargetName,
     jetpack: o.JetPack = None,
     tensorrt: o.TensorRT = None,
+    ios: o.IOS = None,
     weights: o.Weights = None,
     input_shape: o.InputShapes = None,
     batch: o.Batch = None,
@@ -31,7 +32,7 @@ def lint_command(
     from fxc import catalogue, words
 
     spec, found, shapes = parse_model(model), catalogue.target(target), parse_shapes(input_shape, batch)
-    words.narrowed(catalogue.INSTALLED, (found,), {"jetpack": jetpack, "tensorrt": tensorrt})
+    words.narrowed(catalogue.INSTALLED, (found,), {"jetpack": jetpack, "tensorrt": tensorrt, "ios": ios})
     with progress() as report:
         report("load", 0, None)
         import fxc
@@ -49,7 +50,7 @@ def lint_command(
             name=loaded.name,
             trust=trust,
         )
-        violations = fxc.lint(program, found.name, jetpack=jetpack, tensorrt=tensorrt)
+        violations = fxc.lint(program, found.name, jetpack=jetpack, tensorrt=tensorrt, ios=ios)
     for text in loaded.warnings:
         warn(text)
     return told(loaded.name, found.name, violations)

@@ -59,6 +59,10 @@ TensorRT = Annotated[
         help="TensorRT on the device: 8.5, 10.3, 11.4. Makes the bundle for it alone.",
     ),
 ]
+IOS = Annotated[
+    str | None,
+    typer.Option("--ios", metavar="N", help="Oldest iOS that a Core ML model is for: 15, 16, 17 or 18."),
+]
 Weights = Annotated[
     str | None,
     typer.Option(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,9 +11,10 @@ import typer
 
 from fxc.compiler.errors import ArtifactError, UsageError
 from fxc.compiler.folders import check_outside_bundles
+from fxc.tools.cli import mlpackage
 from fxc.tools.cli import options as o
-from fxc.tools.cli.output import Result, columns, shape
-from fxc.tools.cli.progress import progress
+from fxc.tools.cli.output import Result, columns, shape, warn
+from fxc.tools.cli.progress import Report, progress
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,31 +35,75 @@ def run_command(
     size: o.Size = None,
     mean: o.Mean = None,
     std: o.Std = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            "--precision", metavar="f32|f16", help="Of a Core ML package: f16 rounds every float16 result."
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", "-f", help="Replace an existing file.")] = False,
     as_json: o.Json = False,
     debug: o.Debug = False,
 ) -> Result:
-    """Run a bundle's model file on this host."""
+    """Run a bundle's model file, or a Core ML package (.mlpackage), on this host."""
     _check_output(output, force=force)
     words = o.sizes(size, "--size"), o.floats(mean, "--mean"), o.floats(std, "--std")
     for path in inputs:
         if not path.exists():
             raise UsageError(f"there is no {path}")
+    if mlpackage.is_package(bundle):
+        return run_package(bundle, inputs, words, precision, output)
+    if precision is not None:
+        raise UsageError(
+            "--precision is for a Core ML package", fix="leave it out: a bundle says itself what it is"
+        )
     with progress() as report:
         report("load", 0, None)
-        from fxc.tools.cli.bundle import one_bundle, output_names, read_inputs
+        from fxc.tools.cli.bundle import input_specs, one_bundle, output_names, preprocessing, read_inputs
 
         artifact = one_bundle(bundle)
-        sources: list[str] = []
-        runs: list[list[Tensor]] = []
-        for names, batch in read_inputs(artifact, inputs, *words):
-            report("run", len(sources), None)
-            sources += names
-            runs.append([y[: len(names)] if y.dim() else y for y in artifact.run_flat(*batch)])
-    joined = dict(zip(output_names(artifact), _joined(runs)))
+        batches = read_inputs(input_specs(artifact), preprocessing(artifact), inputs, *words)
+        sources, runs = run_all(lambda batch: artifact.run_flat(*batch), batches, report)
+    categories = (artifact.manifest.get("preprocessing") or {}).get("categories") or []
+    return _finished(dict(zip(output_names(artifact), _joined(runs))), sources, categories, output)
+
+
+def run_package(
+    path: Path, inputs: list[Path], words: tuple[Any, Any, Any], precision: str | None, output: Path | None
+) -> Result:
+    """Run a Core ML package in the evaluator."""
+    with progress() as report:
+        report("load", 0, None)
+        from fxc.tools.cli.bundle import read_inputs
+
+        runner = mlpackage.evaluator(path, precision)
+        batches = read_inputs(mlpackage.input_specs(runner), None, inputs, *words)
+        sources, runs = run_all(lambda batch: mlpackage.answers(runner, batch), batches, report)
+    for text in mlpackage.warnings(runner):
+        warn(text)
+    return _finished(dict(zip(mlpackage.numeric_outputs(runner), _joined(runs))), sources, [], output)
+
+
+def run_all(
+    run: Callable[[tuple[Tensor, ...]], Sequence[Tensor]],
+    batches: Iterable[tuple[list[str], tuple[Tensor, ...]]],
+    report: Report,
+) -> tuple[list[str], list[list[Tensor]]]:
+    """Names of all samples, and the outputs of each batch without what filled it up."""
+    sources: list[str] = []
+    runs: list[list[Tensor]] = []
+    for names, batch in batches:
+        report("run", len(sources), None)
+        sources += names
+        runs.append([y[: len(names)] if y.dim() else y for y in run(batch)])
+    return sources, runs
+
+
+def _finished(
+    joined: dict[str, Tensor], sources: list[str], categories: list[str], output: Path | None
+) -> Result:
     if output is not None:
         write_outputs(output, joined)
-    categories = (artifact.manifest.get("preprocessing") or {}).get("categories") or []
     return told(joined, sources, categories, output)
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fxc.compiler.errors import UsageError
-from fxc.tools.cli import device
+from fxc.tools.cli import device, mlpackage
 from fxc.tools.cli import options as o
 from fxc.tools.cli.modelspec import ModelSpec, parse_model
 from fxc.tools.cli.output import Result, columns, warn
@@ -19,7 +20,7 @@ from fxc.tools.data.spec import DataSpec, parse_spec
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from fxc.compiler.artifact import Artifact, Golden
+    from fxc.compiler.artifact import Artifact
     from fxc.passes.image_input import ImageInput
     from fxc.tools.data.labelled import LabelledData
 
@@ -87,6 +88,8 @@ def verify_command(
     model = parse_model(against) if against else None
     spec = parse_spec(data) if data else None
     words = o.sizes(size, "--size"), o.floats(mean, "--mean"), o.floats(std, "--std")
+    if mlpackage.is_package(bundle):
+        return verify_package(bundle, model, str(against), weights, trust=trust)
     with progress() as report:
         report("load", 0, None)
         from fxc.tools.cli.bundle import image_input, one_bundle
@@ -100,12 +103,42 @@ def verify_command(
         reference = None
         if model is not None:
             report("float model", 0, None)
-            reference = float_model(
-                model, weights, outputs, artifact.golden, image_input(artifact), trust=trust
+            reference = floats_of(
+                image_input(artifact), model, weights, outputs, artifact.golden.inputs, trust
             )
             checks += model_checks(artifact, now, reference, str(against))
         top1 = labelled_top1(artifact, spec, words, limit, reference, report) if spec is not None else None
     return told(str(bundle), checks, top1, answered)
+
+
+def verify_package(
+    path: Path, model: ModelSpec | None, said: str, weights: str | None, *, trust: bool
+) -> Result:
+    """Compare a Core ML package with a float model on seeded inputs.
+
+    Raises:
+        UsageError: no model to compare with.
+    """
+    if model is None:
+        raise UsageError(f"{path} records no answers of its own", fix="give the float model: --against MODEL")
+    with progress() as report:
+        report("load", 0, None)
+        from fxc.proof import sqnr_db
+
+        runner = mlpackage.evaluator(path)
+        inputs = mlpackage.example(runner)
+        report("float model", 0, None)
+        wanted = float_model(model, weights, None, inputs, trust=trust)(inputs)
+        report("run", 0, None)
+        found = mlpackage.answers(runner, inputs)
+    names, least = mlpackage.numeric_outputs(runner), mlpackage.floor(runner)
+    if [tuple(f.shape) for f in found] != [tuple(w.shape) for w in wanted]:
+        raise UsageError(
+            f"{path} and {said} have other outputs",
+            why=f"{[list(f.shape) for f in found]} and {[list(w.shape) for w in wanted]}",
+        )
+    checks = [Check(said, n, sqnr_db(w.float(), f.float()), least) for n, f, w in zip(names, found, wanted)]
+    return told(str(path), checks, None)
 
 
 def proof_run(artifact: Artifact) -> list[Tensor]:
@@ -158,29 +191,36 @@ def _floor(recorded_db: float | None) -> float:
     return 0.0 if recorded_db is None else min(recorded_db, 100.0) - SLACK_DB
 
 
+def floats_of(
+    image: ImageInput | None,
+    spec: ModelSpec,
+    weights: str | None,
+    outputs: list[str] | None,
+    inputs: tuple[Tensor, ...],
+    trust: bool,
+) -> Flat:
+    """:func:`float_model` for a bundle's inputs: where it takes bytes, ``image`` decodes them."""
+    if image is None:
+        return float_model(spec, weights, outputs, inputs, trust=trust)
+    model = float_model(spec, weights, outputs, image.decode(inputs), trust=trust)
+    return lambda given: model(image.decode(given))
+
+
 def float_model(
     spec: ModelSpec,
     weights: str | None,
     outputs: list[str] | None,
-    recorded: Golden,
-    image: ImageInput | None,
+    inputs: tuple[Tensor, ...],
     *,
     trust: bool,
 ) -> Flat:
-    """A model argument as a function; a module runs in plain PyTorch, so that no code of the compiler judges itself.
-
-    Args:
-        image: what the bundle's inputs are decoded by, where it takes bytes.
-    """
+    """A model argument as a function; a module runs in plain PyTorch, so that no code of the compiler judges itself."""
     import torch
     from torch import nn
     from torch.utils import _pytree as pytree
 
     import fxc
     from fxc.tools.cli.models import load_model
-
-    def decoded(inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return image.decode(inputs) if image is not None else inputs  # type: ignore[no-any-return]
 
     loaded = load_model(spec, weights=weights)
     for text in loaded.warnings:
@@ -190,14 +230,12 @@ def float_model(
 
         def eager(inputs: tuple[Tensor, ...]) -> list[Tensor]:
             with torch.no_grad():
-                leaves = pytree.tree_leaves(module(*decoded(inputs)))
+                leaves = pytree.tree_leaves(module(*inputs))
                 return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
 
         return eager
-    program = fxc.capture(
-        loaded.model, decoded(recorded.inputs), outputs=outputs, name=loaded.name, trust=trust
-    )
-    return lambda inputs: program.run_flat(*decoded(inputs))
+    program = fxc.capture(loaded.model, inputs, outputs=outputs, name=loaded.name, trust=trust)
+    return lambda inputs: program.run_flat(*inputs)
 
 
 def labelled_top1(

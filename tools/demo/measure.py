@@ -15,6 +15,7 @@ from torch import Tensor
 
 from fxc.compiler.artifact import Artifact
 from fxc.compiler.backend import Runner
+from fxc.compiler.files import size_of
 from fxc.stages import STAGES
 
 IMAGE_SHAPE = (1, 1, 8, 8)
@@ -127,7 +128,7 @@ def precision_hints() -> tuple[str, ...]:
 
 def file_bytes(artifact: Artifact, file: str | None = None) -> int:
     """Size in bytes of the model file, or of another file of the bundle."""
-    return (artifact.model if file is None else artifact.path / file).stat().st_size
+    return size_of(artifact.model if file is None else artifact.path / file)
 
 
 def built(artifact: Artifact) -> str | None:
