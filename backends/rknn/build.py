@@ -88,14 +88,14 @@ def _written_image(directory: Path) -> Normalisation | None:
         ArtifactError: the request is missing or damaged.
     """
     config = read_json(directory / REQUEST).get("config")
-    columns = (
-        [config.get(word) for word in ("mean_values", "std_values")] if isinstance(config, dict) else [0]
-    )
+    if not isinstance(config, dict):
+        raise ArtifactError(f"{directory / REQUEST} is damaged: it has no config")
+    columns = [config.get(word) for word in ("mean_values", "std_values")]
     if columns == [None, None]:
         return None
     try:
-        mean, std = (tuple(map(float, column)) for (column,) in columns)
-    except (TypeError, ValueError) as error:
+        mean, std = (tuple(map(float, rows[0])) for rows in columns)  # type: ignore[index]
+    except (TypeError, ValueError, LookupError) as error:
         raise ArtifactError(f"{directory / REQUEST} is damaged: {error}") from error
     return Normalisation(mean, std)
 

@@ -121,9 +121,7 @@ class Job:
         quantized = self._quantized(data, statistics)
         folder = Path(self.work.name)
         with self.stages("emit"), self._written():
-            # An emitter may look at real samples, where it measures and where the files hold some.
-            shown = replace(quantized, example_inputs=data.tuning or data.samples)
-            emitted = self.room.emit(shown, self.target, folder)
+            emitted = self.room.emit(self._shown(quantized, data), self.target, folder)
         # A runtime compiles the file on one core, without the interpreter's lock: the check runs beside it.
         with ThreadPoolExecutor(1, "fxc-run") as beside, _one_core_spared():
             running = beside.submit(self._run, folder, emitted, data.samples)
@@ -172,6 +170,12 @@ class Job:
                     BiasCorrection(method, scheme.bias, self.program, data.tuning, self.probed.means)
                 )
             return self.watch.run(annotated, steps)
+
+    def _shown(self, program: Program, data: Data) -> Program:
+        """The program as an emitter sees it: of a target whose files hold samples, with real ones."""
+        return (
+            replace(program, example_inputs=data.tuning or data.samples) if self.target.samples else program
+        )
 
     def _run(self, folder: Path, emitted: Emitted, samples: tuple[Tensor, ...]) -> Execution:
         model = folder / emitted.model
