@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import fx
 
+from fxc.backends.coreml.engine_lint import findings
 from fxc.backends.coreml.known import KNOWN
 from fxc.compiler.backend import Violation
 from fxc.compiler.extension import EMPTY, Functions
@@ -22,7 +23,8 @@ _CUT = "cut the graph before it (outputs=…), or replace it in the model"
 
 
 def check(program: Program, target: Target, *, lowerings: Functions = EMPTY) -> list[Violation]:
-    """Every operator that the converter has no form for, or gets wrong, and every tensor of too many dimensions.
+    """Every operator that the converter has no form for, or gets wrong, and every tensor of too many dimensions; not fatal:
+    what the Neural Engine does not like.
 
     Args:
         lowerings: not used: the converter's own are.
@@ -31,6 +33,8 @@ def check(program: Program, target: Target, *, lowerings: Functions = EMPTY) -> 
     for node in program.graph.nodes:
         for rule, fix in _rules(node, target):
             found.append(Violation(label_of(node), origin_of(node).source, rule, fix))
+        for rule, fix in findings(node, target) if node.op == "call_function" else ():
+            found.append(Violation(label_of(node), origin_of(node).source, rule, fix, fatal=False))
     return found
 
 
