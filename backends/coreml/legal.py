@@ -46,7 +46,7 @@ def _rules(node: fx.Node, target: Target) -> Iterator[tuple[str, str]]:
         yield f"{name} has no form that {_SEEN} writes", _CUT
     most = target.limits.max_rank
     value: Any = node.meta.get("val")
-    if most is not None and isinstance(value, torch.Tensor) and value.dim() > most:
+    if most is not None and isinstance(value, torch.Tensor) and value.dim() > most and not _taken_apart(node):
         yield f"rank {value.dim()} is above Core ML's limit of {most}", "merge dimensions in the model"
     reason = _ARGUMENTS[name](node) if name in _ARGUMENTS else None
     if reason is not None:
@@ -56,6 +56,14 @@ def _rules(node: fx.Node, target: Target) -> Iterator[tuple[str, str]]:
             f"{_SEEN} makes the wrong size of a transposed convolution whose output_padding is above its padding",
             "pad the result instead (F.pad), or raise the padding",
         )
+
+
+def _taken_apart(node: fx.Node) -> bool:
+    """Whether the converter splits it: a reshape to many dimensions, permuted and reshaped again (windows of an image)."""
+    return op_name(node) in _SPLIT and all(op_name(reader) in _SPLIT for reader in node.users)
+
+
+_SPLIT = ("reshape", "permute")
 
 
 def _pads_more_than_it_cuts(node: fx.Node) -> bool:

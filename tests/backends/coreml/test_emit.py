@@ -218,6 +218,19 @@ def test_lint_names_what_cannot_be_written() -> None:
     assert "output_padding" in found[0].rule
 
 
+def test_windows_of_an_image_have_six_dimensions_on_the_way(tmp_path: Path) -> None:
+    class Windows(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            n, h, w, c = x.shape
+            return x.view(n, h // 2, 2, w // 2, 2, c).permute(0, 1, 3, 2, 4, 5).reshape(-1, 4, c)
+
+    x = torch.rand(1, 4, 6, 3)
+    program = program_of(Windows(), x)
+    assert not [v for v in check(program, IPHONE_FP32) if v.fatal]
+    emitted = emit(program, IPHONE_FP32, tmp_path)
+    np.testing.assert_array_equal(load(tmp_path / emitted.model)([x.numpy()])[0], Windows()(x).numpy())
+
+
 @pytest.mark.parametrize(
     ("layer", "x", "words"),
     [
