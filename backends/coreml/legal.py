@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import fx
 
+from fxc.backends.coreml.engine_lint import findings
 from fxc.backends.coreml.known import KNOWN
 from fxc.compiler.backend import Violation
 from fxc.compiler.extension import EMPTY, Functions
@@ -22,7 +23,8 @@ _CUT = "cut the graph before it (outputs=…), or replace it in the model"
 
 
 def check(program: Program, target: Target, *, lowerings: Functions = EMPTY) -> list[Violation]:
-    """Every operator that the converter has no form for, or gets wrong, and every tensor of too many dimensions.
+    """Every operator that the converter has no form for, or gets wrong, and every tensor of too many dimensions; not fatal:
+    what the Neural Engine does not like.
 
     Args:
         lowerings: not used: the converter's own are.
@@ -31,6 +33,8 @@ def check(program: Program, target: Target, *, lowerings: Functions = EMPTY) -> 
     for node in program.graph.nodes:
         for rule, fix in _rules(node, target):
             found.append(Violation(label_of(node), origin_of(node).source, rule, fix))
+        for rule, fix in findings(node, target) if node.op == "call_function" else ():
+            found.append(Violation(label_of(node), origin_of(node).source, rule, fix, fatal=False))
     return found
 
 
@@ -42,7 +46,7 @@ def _rules(node: fx.Node, target: Target) -> Iterator[tuple[str, str]]:
         yield f"{name} has no form that {_SEEN} writes", _CUT
     most = target.limits.max_rank
     value: Any = node.meta.get("val")
-    if most is not None and isinstance(value, torch.Tensor) and value.dim() > most:
+    if most is not None and isinstance(value, torch.Tensor) and value.dim() > most and not _taken_apart(node):
         yield f"rank {value.dim()} is above Core ML's limit of {most}", "merge dimensions in the model"
     reason = _ARGUMENTS[name](node) if name in _ARGUMENTS else None
     if reason is not None:
@@ -52,6 +56,14 @@ def _rules(node: fx.Node, target: Target) -> Iterator[tuple[str, str]]:
             f"{_SEEN} makes the wrong size of a transposed convolution whose output_padding is above its padding",
             "pad the result instead (F.pad), or raise the padding",
         )
+
+
+def _taken_apart(node: fx.Node) -> bool:
+    """Whether the converter splits it: a reshape to many dimensions, permuted and reshaped again (windows of an image)."""
+    return op_name(node) in _SPLIT and all(op_name(reader) in _SPLIT for reader in node.users)
+
+
+_SPLIT = ("reshape", "permute")
 
 
 def _pads_more_than_it_cuts(node: fx.Node) -> bool:

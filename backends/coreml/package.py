@@ -60,10 +60,9 @@ def open_package(path: Path) -> Package:
             fix="give the .mlpackage folder",
         )
     place = _model_file(path)
-    spec = coremltools("proto.Model_pb2").Model()
-    message = coremltools("proto.Model_pb2").Model.FromString
+    message = coremltools("proto.Model_pb2").Model
     try:
-        spec = message(place.read_bytes())
+        spec = message.FromString(place.read_bytes())
     except OSError as error:
         raise ArtifactError(f"cannot read {place}", why=error.strerror) from error
     except _decode_error() as error:

@@ -99,7 +99,11 @@ class Evaluator:
             [y.numpy() for y in self.values(sample) if isinstance(y, Tensor)]
             for sample in self._samples(inputs)
         ]
-        return answers[0] if len(answers) == 1 else [np.concatenate(parts) for parts in zip(*answers)]
+        if len(answers) == 1:
+            return answers[0]
+        if any(y.ndim == 0 for y in answers[0]):
+            raise InputError("an output has no batch to be put together of", fix="give one sample at a time")
+        return [np.concatenate(parts) for parts in zip(*answers)]
 
     def _samples(self, inputs: Sequence[Array]) -> list[list[Array]]:
         """The samples of a batch, for a program whose inputs have a leading dimension of 1; else the inputs as they are."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from importlib.metadata import version
 from pathlib import Path
 
 from fxc.backends.coreml.names import rename, restored
@@ -21,7 +22,10 @@ def settle(path: Path, program: Program) -> None:
     leaves for ExecuTorch beside the model goes too.
     """
     package = open_package(path)
-    package.spec.description.metadata.userDefined.pop(_DATE, None)
+    about = package.spec.description.metadata
+    about.userDefined.pop(_DATE, None)
+    about.userDefined["fxc"] = version("fxc")
+    about.shortDescription = program.name
     for function in package.spec.mlProgram.functions.values():
         for block in function.block_specializations.values():
             rename(block, restored(program, block))

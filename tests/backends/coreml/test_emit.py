@@ -213,9 +213,40 @@ def test_lint_names_what_cannot_be_written() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return torch.special.bessel_j0(self.up(x))
 
-    found = check(program_of(Odd(), torch.randn(2, 3, 4, 4)), IPHONE_FP16)
+    found = [v for v in check(program_of(Odd(), torch.randn(2, 3, 4, 4)), IPHONE_FP16) if v.fatal]
     assert [v.layer for v in found] == ["up", "special_bessel_j0"]
     assert "output_padding" in found[0].rule
+
+
+def test_windows_of_an_image_have_six_dimensions_on_the_way(tmp_path: Path) -> None:
+    class Windows(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            n, h, w, c = x.shape
+            return x.view(n, h // 2, 2, w // 2, 2, c).permute(0, 1, 3, 2, 4, 5).reshape(-1, 4, c)
+
+    x = torch.rand(1, 4, 6, 3)
+    program = program_of(Windows(), x)
+    assert not [v for v in check(program, IPHONE_FP32) if v.fatal]
+    emitted = emit(program, IPHONE_FP32, tmp_path)
+    np.testing.assert_array_equal(load(tmp_path / emitted.model)([x.numpy()])[0], Windows()(x).numpy())
+
+
+@pytest.mark.parametrize(
+    ("layer", "x", "words"),
+    [
+        (nn.Conv2d(3, 4, 5, stride=5), torch.rand(1, 3, 20, 20), "stride of 5"),
+        (nn.Conv2d(3, 4, 15), torch.rand(1, 3, 20, 20), "15 x 15"),
+        (nn.Conv2d(3, 4, (3, 6)), torch.rand(1, 3, 20, 6), "last axis has size 1"),
+        (nn.Conv2d(3, 4, 6, stride=6), torch.rand(1, 3, 18, 18), None),
+        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(3)), torch.rand(1, 3, 18, 18), "stride of 3"),
+    ],
+)
+def test_lint_for_the_neural_engine(layer: nn.Module, x: Tensor, words: str | None) -> None:
+    found = check(program_of(layer, x), IPHONE_FP16)
+    assert not [v for v in found if v.fatal]
+    assert len(found) == (words is not None)
+    assert all(v.fix and str(words) in v.rule for v in found)
+    assert check(program_of(layer, x), IPHONE_FP32) == []
 
 
 def test_a_bundle_is_saved_loaded_and_noticed_when_damaged(net: nn.Module, tmp_path: Path) -> None:
