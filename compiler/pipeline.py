@@ -48,7 +48,7 @@ def _run_one(program: Program, step: Pass, watchers: tuple[Instrument, ...]) -> 
     result = step.apply(program)
     for watcher in watchers:
         watcher.after(step, program, result)
-    facts = (program.facts - step.destroys if result.modified else program.facts) | step.ensures
+    facts = (result.program.facts - step.destroys if result.modified else program.facts) | step.ensures
     history = program.history + ((step.text(),) if result.modified else ())
     return replace(result.program, facts=facts, history=history).note(*result.notes)
 

@@ -19,6 +19,12 @@ aten = torch.ops.aten
 CHANNELS = {"rgb": 3, "bgr": 3, "gray": 1}
 """Orders in which a camera or a decoder hands out the channels of an image, and how many there are."""
 _WHITE = 255.0
+_ORDER = "image_order:"
+
+
+def order_of(program: Program) -> str | None:
+    """The order of channels in which the program takes an image, where :class:`ImageInput` made it take one."""
+    return next((f.removeprefix(_ORDER) for f in sorted(program.facts) if f.startswith(_ORDER)), None)
 
 
 @dataclass(frozen=True)
@@ -87,7 +93,9 @@ class ImageInput(Pass):
             _reverse_readers(editor, normalised, readers)
         inputs = tuple(replace(s, dtype="uint8") if s is spec else s for s in program.inputs)
         examples = tuple(self.encode(x) for x in program.example_inputs)
-        return PassResult(editor.finish(inputs=inputs, example_inputs=examples), modified=True)
+        facts = program.facts | {f"{_ORDER}{self.order}"}
+        made = editor.finish(inputs=inputs, example_inputs=examples, facts=facts)
+        return PassResult(made, modified=True)
 
     def _checked(self, program: Program) -> InputSpec:
         specs, count = program.tensor_inputs, CHANNELS[self.order]

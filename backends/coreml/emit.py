@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import torch
 
 from fxc.backends.coreml.compress import candidates
 from fxc.backends.coreml.export import exported
+from fxc.backends.coreml.image import image_inputs
 from fxc.backends.coreml.package import SUFFIX, open_package
 from fxc.backends.coreml.placement import placed
 from fxc.backends.coreml.run import load
@@ -44,8 +45,9 @@ def emit(program: Program, target: Target, directory: Path, *, lowerings: Functi
         ToolchainError: coremltools is not installed.
     """
     ct, batch = coremltools(), batch_of(program)
+    program, images = image_inputs(program)
     with tempfile.TemporaryDirectory(prefix="fxc-coreml-") as scratch:
-        saved, said = _saved(_converted(ct, program, target, batch), program, target, Path(scratch))
+        saved, said = _saved(_converted(ct, program, target, batch, images), program, target, Path(scratch))
         shutil.copytree(saved, directory / MODEL)
     files = sorted(p.relative_to(directory).as_posix() for p in (directory / MODEL).rglob("*") if p.is_file())
     spec = open_package(directory / MODEL).spec
@@ -59,6 +61,7 @@ def emit(program: Program, target: Target, directory: Path, *, lowerings: Functi
         notes=(
             *((_FIXED.format(batch),) if program.dynamic else ()),
             *said,
+            *(f"input {name} is an image, {order.upper()}" for name, order in images.items()),
             *_placement(program, target, spec),
         ),
     )
@@ -109,7 +112,7 @@ def batch_of(program: Program) -> int:
     return int(sizes[0]) if sizes else 1
 
 
-def _converted(ct: Any, program: Program, target: Target, batch: int) -> Any:
+def _converted(ct: Any, program: Program, target: Target, batch: int, images: Mapping[str, str]) -> Any:
     half = target.precision != "fp32"
     with quiet(), _settled_memory():
         try:
@@ -118,7 +121,7 @@ def _converted(ct: Any, program: Program, target: Target, batch: int) -> Any:
                 convert_to="mlprogram",
                 minimum_deployment_target=getattr(ct.target, f"iOS{target.options['ios']}"),
                 compute_precision=ct.precision.FLOAT16 if half else ct.precision.FLOAT32,
-                inputs=_inputs(ct, program, batch),
+                inputs=_inputs(ct, program, batch, images),
                 outputs=[ct.TensorType(name=identifier(o.name)) for o in program.outputs],
                 skip_model_load=True,
             )
@@ -141,18 +144,19 @@ def _converted(ct: Any, program: Program, target: Target, batch: int) -> Any:
             raise ToolchainError(f"{PACKAGE} failed to convert the model", why=why) from error
 
 
-def _inputs(ct: Any, program: Program, batch: int) -> list[Any]:
+def _inputs(ct: Any, program: Program, batch: int, images: Mapping[str, str]) -> list[Any]:
     import numpy as np
 
     kinds = {"float32": np.float32, "float16": np.float16}
-    return [
-        ct.TensorType(
-            name=identifier(spec.name),
-            shape=[batch if isinstance(d, str) else d for d in spec.shape],
-            dtype=kinds.get(spec.dtype, np.int32),
-        )
-        for spec in program.tensor_inputs
-    ]
+    layouts = {"rgb": ct.colorlayout.RGB, "bgr": ct.colorlayout.BGR, "gray": ct.colorlayout.GRAYSCALE}
+    made = []
+    for spec in program.tensor_inputs:
+        name, shape = identifier(spec.name), [batch if isinstance(d, str) else d for d in spec.shape]
+        if spec.name in images:
+            made.append(ct.ImageType(name=name, shape=shape, color_layout=layouts[images[spec.name]]))
+        else:
+            made.append(ct.TensorType(name=name, shape=shape, dtype=kinds.get(spec.dtype, np.int32)))
+    return made
 
 
 @contextmanager

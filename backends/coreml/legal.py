@@ -10,6 +10,7 @@ import torch
 from torch import fx
 
 from fxc.backends.coreml.engine_lint import findings
+from fxc.backends.coreml.image import why_no_image
 from fxc.backends.coreml.known import KNOWN
 from fxc.compiler.backend import Violation
 from fxc.compiler.extension import EMPTY, Functions
@@ -30,6 +31,9 @@ def check(program: Program, target: Target, *, lowerings: Functions = EMPTY) -> 
         lowerings: not used: the converter's own are.
     """
     found = []
+    if (reason := why_no_image(program)) is not None:
+        fix = 'image_input="rgb" with a model that takes normalised floats'
+        found.append(Violation(program.tensor_inputs[0].name, None, reason, fix))
     for node in program.graph.nodes:
         for rule, fix in _rules(node, target):
             found.append(Violation(label_of(node), origin_of(node).source, rule, fix))

@@ -78,6 +78,9 @@ class Evaluator:
         missing = [n for n in expose if n not in self.plan.slot]
         if missing:
             raise ArtifactError(f"{package.path} has no value {missing[0]!r}")
+        self._images = {
+            i.name for i in package.spec.description.input if i.type.WhichOneof("Type") == "imageType"
+        }
         self.input_names = tuple(n for n, _ in self.plan.inputs)
         self.output_names = tuple(self.plan.outputs)
         words = "every float16 result rounded" if half else "float32"
@@ -122,9 +125,16 @@ class Evaluator:
             raise InputError(
                 f"{self.package.path.name} takes {len(self.plan.inputs)} inputs ({', '.join(self.input_names)}), got {len(inputs)}"
             )
-        tensors = [_fitting(x, name, kind) for x, (name, kind) in zip(inputs, self.plan.inputs)]
+        tensors = [
+            _fitting(self._pixels(x, name), name, kind) for x, (name, kind) in zip(inputs, self.plan.inputs)
+        ]
         with torch.inference_mode():
             return self.plan.run(tensors, self._rounding, self._expose)
+
+    def _pixels(self, value: Array, name: str) -> Array:
+        """An image's bytes are floats from 0 to 255 to the program."""
+        given = np.asarray(value)
+        return given.astype(np.float32) if name in self._images and given.dtype == np.uint8 else given
 
     def kernels(self) -> list[Kernel]:
         """Every operator that multiplies, as the program has it."""
