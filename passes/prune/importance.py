@@ -95,10 +95,8 @@ def _of_mean_one(scores: Floats) -> Floats:
 
 
 def _rows(tensor: Tensor, axis: int) -> Tensor:
-    """One row per index of ``axis``, float64."""
-    return (
-        tensor.movedim(axis, 0).flatten(1 if tensor.dim() > 1 else 0).reshape(tensor.shape[axis], -1).double()
-    )
+    """One row per index of ``axis``, float64, on the CPU."""
+    return tensor.movedim(axis, 0).reshape(tensor.shape[axis], -1).double().cpu()
 
 
 def _l1(tensor: Tensor, axis: int, gradient: Tensor | None) -> Floats:

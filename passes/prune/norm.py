@@ -69,7 +69,7 @@ def norm_groups(cut: Cut, node: fx.Node) -> Changes:
 
 def weight_norm(flow: Flow, node: fx.Node) -> Dims:
     """_weight_norm(v, g, dim): v over its norm along the other dimensions, in which zeros do not count, times g."""
-    v, g, _dim = node.args
+    v, g = node.args[:2]
     for a, b, size in zip(flow.of(v), flow.of(g), flow.shape(g)):
         if size > 1:
             flow.atoms.tie(a, b, node)

@@ -24,7 +24,7 @@ GROUPS = {
     "chunk_concat": {"a.0": (8, 1), "a.0#2": (8, 1), "b.0.0": (6, 1), "c.0": (8, 1)},
     "simple_gate": {"a.0": (8, 2)},
     "channel_shuffle": {"a.0": (4, 1), "a.0#2": (4, 1), "c.0": (6, 1)},
-    "conv_transpose_groups": {"a.0": (4, 3), "b.0": (6, 1)},
+    "conv_transpose_groups": {"a.0": (4, 3), "b.0": (6, 3)},
     "groups": {"a.0": (4, 4), "b.0": (6, 4)},
     "group_norm": {"a.0": (4, 4), "a.3": (8, 1)},
     "attention_fused": {"a.0": (24, 1), "qkv": (6, 12)},

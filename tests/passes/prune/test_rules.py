@@ -134,8 +134,8 @@ def test_a_weight_that_is_computed() -> None:
     net = weight_norm().double().eval()
     x = torch.randn(2, 3, 8, 8, dtype=torch.float64)
     structure = structure_of(canonical_program(net, x))
-    assert {group.name: len(group) for group in structure.prunable} == {"a": 12}
-    assert Importance(structure, "l2").scores()["a"].std() > 0
+    assert {group.name: len(group) for group in structure.prunable} == {"a.conv2d": 12}
+    assert Importance(structure, "l2").scores()["a.conv2d"].std() > 0
     keep = random_keep(structure, 0.5)
     # At zero the weight would be 0 / 0, so that its reader alone is masked.
     reader = {"b.0.weight": structure.kept_indices(keep)["b.0.weight"]}
