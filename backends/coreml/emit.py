@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from fxc.backends.coreml.compress import candidates
@@ -119,7 +120,7 @@ def _converted(ct: Any, program: Program, target: Target, batch: int) -> Any:
                 minimum_deployment_target=getattr(ct.target, f"iOS{target.options['ios']}"),
                 compute_precision=ct.precision.FLOAT16 if half else ct.precision.FLOAT32,
                 inputs=_inputs(ct, program, batch),
-                outputs=[ct.TensorType(name=identifier(o.name)) for o in program.outputs],
+                outputs=_outputs(ct, program),
                 skip_model_load=True,
             )
         except NotImplementedError as error:
@@ -142,8 +143,6 @@ def _converted(ct: Any, program: Program, target: Target, batch: int) -> Any:
 
 
 def _inputs(ct: Any, program: Program, batch: int) -> list[Any]:
-    import numpy as np
-
     kinds = {"float32": np.float32, "float16": np.float16}
     return [
         ct.TensorType(
@@ -152,6 +151,15 @@ def _inputs(ct: Any, program: Program, batch: int) -> list[Any]:
             dtype=kinds.get(spec.dtype, np.int32),
         )
         for spec in program.tensor_inputs
+    ]
+
+
+def _outputs(ct: Any, program: Program) -> list[Any]:
+    """The model's names; floats stay float32 also where the program computes in float16."""
+    kinds = {"float32": np.float32, "float16": np.float16}
+    return [
+        ct.TensorType(name=identifier(o.name), **({"dtype": kinds[o.dtype]} if o.dtype in kinds else {}))
+        for o in program.outputs
     ]
 
 

@@ -76,6 +76,8 @@ def test_float(target: fxc.Target, bar: float, net: nn.Module, program: Program,
     emitted = emit(program, target, tmp_path)
     with torch.no_grad():
         assert sqnr_db(net(X), torch.from_numpy(load(tmp_path / emitted.model)([X.numpy()])[0])) > bar
+    types = open_package(tmp_path / emitted.model).spec.description
+    assert all(f.type.multiArrayType.dataType == 65568 for f in (*types.input, *types.output))  # float32
     assert emitted.inputs == ("picture",)
     assert emitted.outputs == ("output",)
     assert all((tmp_path / name).is_file() for name in emitted.files)
