@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from fxc.backends.coreml.compress import candidates
@@ -122,7 +123,7 @@ def _converted(ct: Any, program: Program, target: Target, batch: int, images: Ma
                 minimum_deployment_target=getattr(ct.target, f"iOS{target.options['ios']}"),
                 compute_precision=ct.precision.FLOAT16 if half else ct.precision.FLOAT32,
                 inputs=_inputs(ct, program, batch, images),
-                outputs=[ct.TensorType(name=identifier(o.name)) for o in program.outputs],
+                outputs=_outputs(ct, program),
                 skip_model_load=True,
             )
         except NotImplementedError as error:
@@ -145,8 +146,6 @@ def _converted(ct: Any, program: Program, target: Target, batch: int, images: Ma
 
 
 def _inputs(ct: Any, program: Program, batch: int, images: Mapping[str, str]) -> list[Any]:
-    import numpy as np
-
     kinds = {"float32": np.float32, "float16": np.float16}
     layouts = {"rgb": ct.colorlayout.RGB, "bgr": ct.colorlayout.BGR, "gray": ct.colorlayout.GRAYSCALE}
     made = []
@@ -157,6 +156,15 @@ def _inputs(ct: Any, program: Program, batch: int, images: Mapping[str, str]) ->
         else:
             made.append(ct.TensorType(name=name, shape=shape, dtype=kinds.get(spec.dtype, np.int32)))
     return made
+
+
+def _outputs(ct: Any, program: Program) -> list[Any]:
+    """The model's names; floats stay float32 also where the program computes in float16."""
+    kinds = {"float32": np.float32, "float16": np.float16}
+    return [
+        ct.TensorType(name=identifier(o.name), **({"dtype": kinds[o.dtype]} if o.dtype in kinds else {}))
+        for o in program.outputs
+    ]
 
 
 @contextmanager

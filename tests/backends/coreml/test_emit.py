@@ -21,7 +21,7 @@ from fxc.backends.coreml.run import load
 from fxc.backends.coreml.target import IPHONE_FP16, IPHONE_FP32, IPHONE_INT8, IPHONE_W4, TARGETS
 from fxc.backends.coreml.versions import narrow
 from fxc.compiler.capture import capture
-from fxc.compiler.errors import ArtifactError, UsageError
+from fxc.compiler.errors import ArtifactError, ToolchainError, UsageError
 from fxc.compiler.program import Program
 from fxc.passes.pipelines import optimize
 from tests.models.metrics import sqnr_db
@@ -76,6 +76,8 @@ def test_float(target: fxc.Target, bar: float, net: nn.Module, program: Program,
     emitted = emit(program, target, tmp_path)
     with torch.no_grad():
         assert sqnr_db(net(X), torch.from_numpy(load(tmp_path / emitted.model)([X.numpy()])[0])) > bar
+    types = open_package(tmp_path / emitted.model).spec.description
+    assert all(f.type.multiArrayType.dataType == 65568 for f in (*types.input, *types.output))  # float32
     assert emitted.inputs == ("picture",)
     assert emitted.outputs == ("output",)
     assert all((tmp_path / name).is_file() for name in emitted.files)
@@ -268,3 +270,15 @@ def test_a_bundle_is_saved_loaded_and_noticed_when_damaged(net: nn.Module, tmp_p
 
 def test_targets_are_listed_without_torch() -> None:
     assert {t.name for t in TARGETS} <= {t.name for t in fxc.targets()}
+
+
+def test_without_the_converter_it_lints_and_says_what_is_missing(
+    net: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fxc.backends.coreml import toolchain
+
+    monkeypatch.setattr(toolchain, "PACKAGE", "coremltools_that_is_not_there")
+    assert not fxc.lint(net, "iphone-int8", example_inputs=(X[:1],))
+    with pytest.raises(ToolchainError, match="not installed") as caught:
+        fxc.compile(net, "iphone-fp16", example_inputs=(X[:1],))
+    assert "fxc[coreml]" in str(caught.value.fix)
