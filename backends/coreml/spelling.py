@@ -171,6 +171,16 @@ def _sum_of_product(emit: Emit, product: Any, args: tuple[Any, ...], kwargs: Map
     return Call(aten.add.Tensor, (scaled, args[0] if beta == 1 else emit(aten.mul.Scalar, args[0], beta)))
 
 
+def rms_norm(emit: Emit, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Call:
+    """rms_norm(x, shape, weight, None) -> rms_norm(x, shape, weight, the smallest step of its dtype), which is PyTorch's default."""
+    x, shape, weight, eps = args
+    return Call(aten.rms_norm.default, (x, shape, weight, _step_of(x) if eps is None else eps))
+
+
+def _step_of(x: fx.Node) -> float:
+    return float(torch.finfo(x.meta["val"].dtype).eps)
+
+
 def channel_shuffle(emit: Emit, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Call:
     """channel_shuffle(x, groups) -> reshape, permute, reshape."""
     n, c, *rest = args[0].meta["val"].shape
@@ -198,6 +208,7 @@ SPELLINGS: Mapping[Any, Spelling] = MappingProxyType(
         aten.log_sigmoid.default: log_sigmoid,
         aten.celu.default: celu,
         aten.trunc.default: trunc,
+        aten.rms_norm.default: rms_norm,
         aten.channel_shuffle.default: channel_shuffle,
         aten.addmm.default: addmm,
         aten.baddbmm.default: baddbmm,

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 STAGES = (
     "capture",
     "canonicalize",
-    "prune",
     "optimize",
     "legalize",
     "synthesize",
@@ -22,7 +21,11 @@ STAGES = (
     "run",
     "bundle",
 )
-"""In order. The file runs beside the check; ``run`` is what is left of it afterwards."""
+"""Of every compile, in order. The file runs beside the check; ``run`` is what is left of it afterwards."""
+
+_PRUNE = "prune"
+"""Only where it was asked for."""
+_ORDER = (*STAGES[:2], _PRUNE, *STAGES[2:])
 
 Progress = Callable[[str, int, "int | None"], None]
 """Called with the stage's name, what is done and, if known, the total."""
@@ -40,7 +43,7 @@ class Stages:
 
     @property
     def seconds(self) -> dict[str, float]:
-        """Seconds by stage, in the order of :data:`STAGES`."""
+        """Seconds by stage, in the order in which they run."""
         known = dict(self._shared.seconds) if self._shared is not None else {}
         for name, seconds in self._own.items():
             known[name] = known.get(name, 0.0) + seconds
@@ -64,4 +67,4 @@ class Stages:
 
 
 def _position(name: str) -> int:
-    return STAGES.index(name) if name in STAGES else len(STAGES)
+    return _ORDER.index(name) if name in _ORDER else len(_ORDER)
