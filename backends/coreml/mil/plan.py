@@ -261,7 +261,7 @@ class _Maker:
         return None
 
 
-_AHEAD = "the model may be newer than this fxc; open an issue with its name"
+_AHEAD = "the model may be newer than this fxc"
 
 
 def _known(kind: str, name: str) -> Operator:
