@@ -10,7 +10,7 @@ from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
 from fxc.compiler.editor import Editor
-from fxc.compiler.errors import UsageError
+from fxc.compiler.errors import CalibrationError, UsageError
 from fxc.compiler.passbase import LOSSY, Pass, PassResult, Promise
 from fxc.compiler.program import InputSpec, Program
 
@@ -55,7 +55,6 @@ class ImageInput(Pass):
     name: ClassVar[str] = "image_input"
     promise: ClassVar[Promise] = LOSSY
     requires: ClassVar[frozenset[str]] = frozenset({"canonical"})
-    ensures: ClassVar[frozenset[str]] = frozenset({"image_input"})
     order: str = "rgb"
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
@@ -80,7 +79,7 @@ class ImageInput(Pass):
         Raises:
             UsageError: the program does not take exactly one float32 image of as many channels.
         """
-        if self.ensures <= program.facts:
+        if order_of(program) is not None:
             return PassResult(program, modified=False)
         spec = self._checked(program)
         editor = Editor(program, self.name)
@@ -145,12 +144,21 @@ class ImageInput(Pass):
         return image.flip(1).contiguous() if self.order == "bgr" else image
 
     def decode(self, data: Any) -> Any:
-        """Calibration data as the model itself takes it: every uint8 image in a batch normalised, in the model's order."""
+        """Calibration data as the model itself takes it: every uint8 image in a batch normalised, in the model's order.
+
+        Raises:
+            CalibrationError: uint8 values of another shape.
+        """
         return pytree.tree_map_only(Tensor, self._decoded, data)
 
     def _decoded(self, x: Tensor) -> Tensor:
-        if x.dtype != torch.uint8 or x.dim() != 4 or x.shape[1] != CHANNELS[self.order]:
+        if x.dtype != torch.uint8:
             return x
+        count = CHANNELS[self.order]
+        if x.dim() != 4 or x.shape[1] != count:
+            raise CalibrationError(
+                f"a {self.order} image of bytes has the shape [N, {count}, H, W], got {list(x.shape)}"
+            )
         mean, std = self._columns(x)
         image = x.flip(1) if self.order == "bgr" else x
         return (image.to(torch.float32) / _WHITE - mean) / std

@@ -201,6 +201,18 @@ def tensor_argument(node: fx.Node) -> fx.Node:
     return source
 
 
+def int_argument(node: fx.Node, place: int) -> int:
+    """An argument that the schema says is a number."""
+    value: Any = node.args[place]
+    return int(value)
+
+
+def list_argument(node: fx.Node, place: int) -> list[Any]:
+    """An argument that the schema says is a list."""
+    value: Any = node.args[place]
+    return list(value)
+
+
 def operands(args: Any) -> Iterator[fx.Node]:
     """Every node with a tensor value among (possibly nested) arguments, in order."""
     if isinstance(args, fx.Node):

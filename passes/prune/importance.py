@@ -39,7 +39,7 @@ class Importance:
         """By group, ``[units]``: the mean over its tensors, each scaled to a mean of 1 over the group.
 
         Raises:
-            UsageError: an unknown criterion, or Taylor without gradients.
+            UsageError: an unknown criterion, Taylor without gradients, or weights that are not finite.
         """
         if self.criterion not in CRITERIA:
             raise UsageError(
@@ -59,6 +59,11 @@ class Importance:
 
     def _measured(self, group: Group, known: dict[int, Floats]) -> Floats:
         found = [self._by_unit(group, place, known) for place in self._slots(group)]
+        if not all(np.isfinite(scores).all() for scores in found):
+            raise UsageError(
+                f"the channels of {group.name} cannot be ranked: its weights or gradients hold NaN or infinity",
+                fix="check the model's parameters, or protect the layer",
+            )
         return np.mean([_of_mean_one(scores) for scores in found], axis=0)
 
     def _slots(self, group: Group) -> list[int]:

@@ -9,7 +9,7 @@ from torch import fx
 
 from fxc.compiler.origin import op_name
 from fxc.passes.prune.atoms import Dims
-from fxc.passes.prune.flow import Changes, Cut, Flow, Rule, tensor_argument
+from fxc.passes.prune.flow import Changes, Cut, Flow, Rule, int_argument, tensor_argument
 
 aten = torch.ops.aten
 
@@ -49,7 +49,7 @@ def normalized_shape(cut: Cut, node: fx.Node) -> Changes:
 
 def group_norm(flow: Flow, node: fx.Node) -> Dims:
     """group_norm(x, groups, weight, bias): every group loses the same channels; a group of one channel goes whole."""
-    dims, groups = flow.of(tensor_argument(node)), int(node.args[1])  # type: ignore[arg-type]
+    dims, groups = flow.of(tensor_argument(node)), int_argument(node, 1)
     label = dims[1]
     for tensor in node.args[2:4]:
         if isinstance(tensor, fx.Node):

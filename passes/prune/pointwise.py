@@ -9,7 +9,7 @@ import torch
 from torch import fx
 
 from fxc.passes.prune.atoms import Dims, Label
-from fxc.passes.prune.flow import Flow, Rule, operands, same, tensor_argument
+from fxc.passes.prune.flow import Flow, Rule, int_argument, operands, same, tensor_argument
 
 aten = torch.ops.aten
 
@@ -45,7 +45,7 @@ def prelu(flow: Flow, node: fx.Node) -> Dims:
 
 def glu(flow: Flow, node: fx.Node) -> Dims:
     """glu(x, dim): the first half times the sigmoid of the second, so both shrink alike."""
-    dims, dim = flow.of(tensor_argument(node)), int(node.args[1])  # type: ignore[arg-type]
+    dims, dim = flow.of(tensor_argument(node)), int_argument(node, 1)
     label = dims[dim]
     if label is None:
         return dims

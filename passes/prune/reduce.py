@@ -10,7 +10,7 @@ from torch import fx
 
 from fxc.compiler.origin import op_name
 from fxc.passes.prune.atoms import Dims
-from fxc.passes.prune.flow import Flow, Rule, tensor_argument
+from fxc.passes.prune.flow import Flow, Rule, int_argument, tensor_argument
 
 aten = torch.ops.aten
 
@@ -44,7 +44,7 @@ def _gone(dims: Any, rank: int) -> set[int]:
 
 def softmax(flow: Flow, node: fx.Node) -> Dims:
     """softmax(x, dim): what it is taken over stays, since a zero among them is not the same as none."""
-    dims, dim = flow.of(tensor_argument(node)), int(node.args[1])  # type: ignore[arg-type]
+    dims, dim = flow.of(tensor_argument(node)), int_argument(node, 1)
     flow.atoms.pin((dims[dim],), f"is what {op_name(node)} is taken over", node)
     return tuple(None if d == dim % len(dims) else each for d, each in enumerate(dims))
 
@@ -57,7 +57,7 @@ def vector_norm(flow: Flow, node: fx.Node) -> Dims:
 
 def cumulative(flow: Flow, node: fx.Node) -> Dims:
     """cumsum(x, dim): positions matter, so the dimension stays."""
-    dims, dim = flow.of(tensor_argument(node)), int(node.args[1])  # type: ignore[arg-type]
+    dims, dim = flow.of(tensor_argument(node)), int_argument(node, 1)
     flow.atoms.pin((dims[dim],), f"is summed up along by {op_name(node)}", node)
     return tuple(None if d == dim % len(dims) else each for d, each in enumerate(dims))
 

@@ -10,7 +10,17 @@ import torch
 from torch import fx
 
 from fxc.passes.prune.atoms import Dims, Label
-from fxc.passes.prune.flow import Changes, Cut, Flow, Rule, resized, tensor_argument, unknown
+from fxc.passes.prune.flow import (
+    Changes,
+    Cut,
+    Flow,
+    Rule,
+    int_argument,
+    list_argument,
+    resized,
+    tensor_argument,
+    unknown,
+)
 
 aten = torch.ops.aten
 
@@ -23,7 +33,7 @@ def permute(flow: Flow, node: fx.Node) -> Dims:
 
 def unsqueeze(flow: Flow, node: fx.Node) -> Dims:
     """unsqueeze(x, dim)."""
-    dims, dim = list(flow.of(tensor_argument(node))), int(node.args[1])  # type: ignore[arg-type]
+    dims, dim = list(flow.of(tensor_argument(node))), int_argument(node, 1)
     dims.insert(dim % (len(dims) + 1), None)
     return tuple(dims)
 
@@ -38,7 +48,7 @@ def squeeze(flow: Flow, node: fx.Node) -> Dims:
 def cat(flow: Flow, node: fx.Node) -> Dims:
     """cat([x, y, …], dim): the labels follow each other along ``dim``, and meet along the others."""
     parts: Sequence[fx.Node] = [x for x in node.args[0] if flow.shape(x) != (0,)]  # type: ignore[union-attr, assignment]
-    dim = int(node.args[1]) % node.meta["val"].dim()  # type: ignore[arg-type]
+    dim = int_argument(node, 1) % node.meta["val"].dim()
     columns = list(zip(*(flow.of(x) for x in parts)))
     return tuple(
         _joined(flow, node, column, [flow.shape(x)[dim] for x in parts])
@@ -72,7 +82,7 @@ def stack(flow: Flow, node: fx.Node) -> Dims:
     """stack([x, y, …], dim)."""
     rank = node.meta["val"].dim()
     dims = [_met(flow, node, column) for column in zip(*(flow.of(x) for x in node.args[0]))]  # type: ignore[union-attr, arg-type]
-    dims.insert(int(node.args[1]) % rank, None)  # type: ignore[arg-type]
+    dims.insert(int_argument(node, 1) % rank, None)
     return tuple(dims)
 
 
@@ -142,7 +152,7 @@ def new_sizes(cut: Cut, node: fx.Node) -> Changes:
 
 def repeat(flow: Flow, node: fx.Node) -> Dims:
     """repeat(x, times): tiles."""
-    source, times = tensor_argument(node), list(node.args[1])  # type: ignore[arg-type]
+    source, times = tensor_argument(node), list_argument(node, 1)
     if not all(isinstance(t, int) for t in times):
         return unknown(flow, node)
     dims = (*(None for _ in range(len(times) - len(flow.of(source)))), *flow.of(source))

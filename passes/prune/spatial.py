@@ -11,7 +11,7 @@ from torch import fx
 
 from fxc.compiler.origin import op_name
 from fxc.passes.prune.atoms import Dims, Label
-from fxc.passes.prune.flow import Flow, Rule, tensor_argument
+from fxc.passes.prune.flow import Flow, Rule, int_argument, list_argument, tensor_argument
 
 aten = torch.ops.aten
 
@@ -31,7 +31,7 @@ def over_last(count: int) -> Callable[[Flow, fx.Node], Dims]:
 
 def pad(flow: Flow, node: fx.Node) -> Dims:
     """pad(x, widths): what is put around a dimension stays; the channels between may go."""
-    dims, widths = list(flow.of(tensor_argument(node))), list(node.args[1])  # type: ignore[arg-type]
+    dims, widths = list(flow.of(tensor_argument(node))), list_argument(node, 1)
     constant = node.args[2] == "constant"
     for back in range(1, len(widths) // 2 + 1):
         before, after = widths[2 * back - 2 : 2 * back]
@@ -56,7 +56,7 @@ def _kept(flow: Flow, node: fx.Node, count: int) -> Any:
 
 def pixel_shuffle(flow: Flow, node: fx.Node) -> Dims:
     """[…, c·r², h, w] -> […, c, h·r, w·r]: the r² channels of an output channel go together."""
-    dims, factor = flow.of(tensor_argument(node)), int(node.args[1])  # type: ignore[arg-type]
+    dims, factor = flow.of(tensor_argument(node)), int_argument(node, 1)
     flow.atoms.pin(dims[-2:], "is an axis of the image", node)
     label: Label = None if dims[-3] is None else flow.atoms.tie_all(dims[-3].reshape(-1, factor**2), node)
     return (*dims[:-3], _several(flow, node, label), None, None)
@@ -64,14 +64,14 @@ def pixel_shuffle(flow: Flow, node: fx.Node) -> Dims:
 
 def pixel_unshuffle(flow: Flow, node: fx.Node) -> Dims:
     """[…, c, h·r, w·r] -> […, c·r², h, w]: each channel becomes r² that follow each other."""
-    dims, factor = flow.of(tensor_argument(node)), int(node.args[1])  # type: ignore[arg-type]
+    dims, factor = flow.of(tensor_argument(node)), int_argument(node, 1)
     flow.atoms.pin(dims[-2:], "is an axis of the image", node)
     return (*dims[:-3], None if dims[-3] is None else dims[-3].repeat(factor**2), None, None)
 
 
 def channel_shuffle(flow: Flow, node: fx.Node) -> Dims:
     """[n, g·c, …] -> [n, c·g, …]: each of the g blocks loses the same positions."""
-    dims, groups = flow.of(tensor_argument(node)), int(node.args[1])  # type: ignore[arg-type]
+    dims, groups = flow.of(tensor_argument(node)), int_argument(node, 1)
     if dims[1] is None:
         return dims
     blocks = dims[1].reshape(groups, -1)
@@ -81,7 +81,7 @@ def channel_shuffle(flow: Flow, node: fx.Node) -> Dims:
 
 def unfold(flow: Flow, node: fx.Node) -> Dims:
     """im2col: [n, c, h, w] -> [n, c·kernel, positions]."""
-    dims, kernel = flow.of(tensor_argument(node)), list(node.args[1])  # type: ignore[arg-type]
+    dims, kernel = flow.of(tensor_argument(node)), list_argument(node, 1)
     flow.atoms.pin(dims[-2:], "is an axis of the image", node)
     label = dims[-3]
     return (*dims[:-3], None if label is None else label.repeat(int(np.prod(kernel))), None)
@@ -89,7 +89,7 @@ def unfold(flow: Flow, node: fx.Node) -> Dims:
 
 def fold(flow: Flow, node: fx.Node) -> Dims:
     """col2im: [n, c·kernel, positions] -> [n, c, h, w]."""
-    dims, kernel = flow.of(tensor_argument(node)), list(node.args[2])  # type: ignore[arg-type]
+    dims, kernel = flow.of(tensor_argument(node)), list_argument(node, 2)
     flow.atoms.pin(dims[-1:], "is an axis of the image", node)
     label: Label = dims[-2]
     if label is not None:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fxc.compiler.errors import UsageError
+from fxc.compiler.errors import CalibrationError, UsageError
 from fxc.passes.image_input import ImageInput
 from tests.passes.checks import Fn, assert_same, canonical, operators, run
 
@@ -99,6 +99,11 @@ def test_encoding_is_the_inverse_to_the_byte(order: str) -> None:
     floats = torch.randn(2, 3, 4, 4)
     assert step.decode(floats) is floats
     assert step.encode(image) is image
+
+
+def test_bytes_of_another_shape_are_no_image() -> None:
+    with pytest.raises(CalibrationError, match=r"shape \[N, 3, H, W\], got \[2, 1, 9, 7\]"):
+        ImageInput("rgb", MEAN, STD).decode((bytes_of_images(2, 1),))
 
 
 def test_what_is_no_byte_is_cut() -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+import fxc
 from fxc.catalogue import PASSES
 from fxc.compiler.errors import UsageError
 from fxc.compiler.macs import macs
@@ -172,3 +173,11 @@ def test_nothing_is_removed_from_the_input(chain: Structure) -> None:
     PruneChannels().apply(chain.program)
     for name, value in chain.program.module().state_dict().items():
         assert torch.equal(value, before[name])
+
+
+def test_channels_that_are_no_numbers_cannot_be_ranked() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 2, 3)).eval()
+    with torch.no_grad():
+        net[0].weight[3] = float("nan")
+    with pytest.raises(UsageError, match="channels of 0 cannot be ranked"):
+        fxc.prune(net, 0.5, example_inputs=(torch.randn(1, 3, 8, 8),))
