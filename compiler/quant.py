@@ -13,6 +13,9 @@ OBSERVERS = ("minmax", "moving_average", "percentile", "mse", "entropy", "auto")
 _INT_BITS = {"int8": 8, "uint8": 8, "int16": 16, "uint16": 16, "int32": 32, "int4": 4, "uint4": 4}
 
 CONVOLUTIONS = ("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
+MOVES = ("reshape", "permute", "squeeze", "unsqueeze", "select", "slice", "upsample_nearest2d")
+"""What copies values and computes none, on every target; a target adds what its own runtime has."""
+
 ACTIVATIONS = (
     "relu",
     "hardtanh",

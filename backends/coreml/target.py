@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from fxc.compiler.quant import CONVOLUTIONS, I8_WEIGHT, OpRule, QuantScheme, QuantSpec
+from fxc.compiler.quant import CONVOLUTIONS, I8_WEIGHT, MOVES, OpRule, QuantScheme, QuantSpec
 from fxc.compiler.target import Limits, Target, Versions
 
 A8 = QuantSpec(dtype="uint8", qmin=0, qmax=255, symmetric=True, one_sided=True, scale_kind="f16")
@@ -20,17 +20,7 @@ W8 = I8_WEIGHT.but(scale_kind="f16")
 FUSED = ("relu", "hardtanh", "clamp", "leaky_relu", "elu", "gelu", "hardsigmoid", "sigmoid", "silu", "tanh")
 """Activations that are one operator in Core ML; what is several has quantizers on both sides."""
 
-_MOVES = (
-    "reshape",
-    "permute",
-    "squeeze",
-    "unsqueeze",
-    "select",
-    "slice",
-    "upsample_nearest2d",
-    "pixel_shuffle",
-    "channel_shuffle",
-)
+_MOVES = (*MOVES, "pixel_shuffle", "channel_shuffle")
 _NORM = "normalization is computed in float16; its output is requantized by the layer that reads it"
 _ATTENTION = "attention is computed in float16: between quantizers its parts would not fuse"
 

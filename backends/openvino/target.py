@@ -6,19 +6,10 @@ activations u8 affine, weights i8 per output channel, a convolution's activation
 
 from __future__ import annotations
 
-from fxc.compiler.quant import ACTIVATIONS, CONVOLUTIONS, I8, I8_WEIGHT, U8, OpRule, QuantScheme
+from fxc.compiler.quant import ACTIVATIONS, CONVOLUTIONS, I8, I8_WEIGHT, MOVES, U8, OpRule, QuantScheme
 from fxc.compiler.target import Target
 
-_MOVES = (
-    "reshape",
-    "permute",
-    "squeeze",
-    "unsqueeze",
-    "select",
-    "slice",
-    "pixel_shuffle",
-    "upsample_nearest2d",
-)
+_MOVES = (*MOVES, "pixel_shuffle")
 
 _MIXES = (
     "an average weighed by a softmax stays in float: in int8 it costs 7 dB on ViT-B/16 and 1 dB on Swin-T for 5 % and "

@@ -6,11 +6,10 @@ convolution is always followed by a quantizer, and an activation that ONNX Runti
 
 from __future__ import annotations
 
-from fxc.compiler.quant import I8, I8_WEIGHT, U8, OpRule, QuantScheme
+from fxc.compiler.quant import I8, I8_WEIGHT, MOVES, U8, OpRule, QuantScheme
 from fxc.compiler.target import Target
 
 _CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
-_MOVES = ("reshape", "permute", "squeeze", "unsqueeze", "select", "slice", "upsample_nearest2d")
 
 _ALMOST_ONE = 1.0 - 2.0**-24
 """The integer softmax of ONNX Runtime 1.31 scales by floor(1 / scale): 254 for the float32 nearest to 1/255, 255 below it."""
@@ -45,7 +44,7 @@ SCHEME = QuantScheme(
         OpRule(("cat",), "join", inputs=U8, share=True),
         OpRule(("adaptive_avg_pool2d", "avg_pool2d", "sigmoid", "leaky_relu"), "follow", inputs=U8),
         OpRule(("max_pool2d",), "follow", inputs=U8, share=True),
-        OpRule(_MOVES, "follow", inputs=U8, share=True),
+        OpRule(MOVES, "follow", inputs=U8, share=True),
     ),
     fixed_output={"sigmoid": (0.0, 1.0), "hardsigmoid": (0.0, 1.0), "softmax": (0.0, _ALMOST_ONE)},
     keep_float={

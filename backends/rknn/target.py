@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from fxc.compiler.quant import CONVOLUTIONS, OpRule, QuantScheme, QuantSpec
+from fxc.compiler.quant import CONVOLUTIONS, MOVES, OpRule, QuantScheme, QuantSpec
 from fxc.compiler.target import Limits, Target
 
 A8 = QuantSpec(dtype="int8", qmin=-128, qmax=127)
@@ -35,17 +35,7 @@ _CURVES = (
     "gelu",
     "clamp",
 )
-_MOVES = (
-    "reshape",
-    "permute",
-    "squeeze",
-    "unsqueeze",
-    "select",
-    "slice",
-    "pixel_shuffle",
-    "pixel_unshuffle",
-    "upsample_nearest2d",
-)
+_MOVES = (*MOVES, "pixel_shuffle", "pixel_unshuffle")
 
 SCHEME = QuantScheme(
     name="rknn-w8a8",

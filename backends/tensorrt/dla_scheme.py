@@ -5,24 +5,12 @@ Rules: TensorRT developer guide, "Working with DLA", layer support and restricti
 
 from __future__ import annotations
 
-from fxc.compiler.quant import I8, I8_WEIGHT, OpRule, QuantScheme
+from fxc.compiler.quant import I8, I8_WEIGHT, MOVES, OpRule, QuantScheme
 
 FUSED = ("relu", "hardtanh", "clamp")
 """Between a layer and these there is no tensor: what the scale behind them cuts off, they cut off too."""
 
-_MOVES = (
-    "reshape",
-    "permute",
-    "squeeze",
-    "unsqueeze",
-    "select",
-    "slice",
-    "max_pool2d",
-    "pixel_shuffle",
-    "upsample_nearest2d",
-    "upsample_bilinear2d",
-    "channel_shuffle",
-)
+_MOVES = (*MOVES, "max_pool2d", "pixel_shuffle", "upsample_bilinear2d", "channel_shuffle")
 _NOT_THERE = "the accelerator has no such operator; it runs on the GPU in fp16"
 _NORM = "the accelerator has no normalization; it runs on the GPU in fp16"
 _ATTENTION = "the accelerator multiplies by constant weights only; products of tensors run on the GPU in fp16"

@@ -8,21 +8,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fxc.backends.tensorrt.dla_scheme import DLA_SCHEME
-from fxc.compiler.quant import ACTIVATIONS, CONVOLUTIONS, I8, I8_WEIGHT, OpRule, QuantScheme
+from fxc.compiler.quant import ACTIVATIONS, CONVOLUTIONS, I8, I8_WEIGHT, MOVES, OpRule, QuantScheme
 from fxc.compiler.target import Limits, Target, Versions
 
-_MOVES = (
-    "reshape",
-    "permute",
-    "squeeze",
-    "unsqueeze",
-    "select",
-    "slice",
-    "max_pool2d",
-    "pixel_shuffle",
-    "upsample_nearest2d",
-    "channel_shuffle",
-)
+_MOVES = (*MOVES, "max_pool2d", "pixel_shuffle", "channel_shuffle")
 _ATTENTION = (
     "TensorRT runs attention as one fp16 kernel; its products would be requantized around the softmax"
 )
