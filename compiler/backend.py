@@ -71,12 +71,14 @@ class Kernel:
         op: the runtime's operator type.
         implementation: the runtime's own words for the kernel (``"brgconv_avx512_I8"``).
         integer: whether its multiply-accumulates run on integers.
+        planned: whether that is what the file asks for, because nothing on this host tells what the chip will do.
     """
 
     layer: str
     op: str
     implementation: str
     integer: bool
+    planned: bool = False
 
 
 class Runner(Protocol):

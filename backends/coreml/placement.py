@@ -74,9 +74,10 @@ def placed(program: Any, kinds: tuple[str, ...] = PRODUCTS) -> list[Placed]:
 
 
 def kernels(program: Any) -> list[Kernel]:
-    """Every operator that multiplies; one that stands between dequantize and quantize is an integer kernel."""
+    """Every operator that multiplies; asked for in integers is what stands between dequantize and quantize."""
     return [
-        Kernel(p.name, p.op, p.why or "between dequantize and quantize", not p.why) for p in placed(program)
+        Kernel(p.name, p.op, p.why or "between dequantize and quantize", not p.why, planned=True)
+        for p in placed(program)
     ]
 
 

@@ -26,7 +26,9 @@ def planned(path: Path, words: str = "") -> list[Kernel]:
 def _kernel(node: Any, makers: dict[str, Any], words: str) -> Kernel:
     integer = all(_is_coded(name, makers) for name in node.input[:2])
     asked = "int8 asked for" if integer else "float asked for"
-    return Kernel((node.name or node.output[0]).split("/")[0], node.op_type, f"{asked}{words}", integer)
+    return Kernel(
+        (node.name or node.output[0]).split("/")[0], node.op_type, f"{asked}{words}", integer, planned=True
+    )
 
 
 def _is_coded(name: str, makers: dict[str, Any]) -> bool:

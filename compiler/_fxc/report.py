@@ -94,7 +94,7 @@ def _code_dtype(dequantize: fx.Node) -> str:
 
 
 def kernel_summary(kernels: list[Kernel], program: Program, tensors: Any) -> dict[str, Any]:
-    """What the runtime said it will execute, and how many multiply-accumulates of it run on integers."""
+    """What the runtime said it will execute, or the file asks for, and how many multiply-accumulates run on integers."""
     work = {label_of(n): macs(n) for n in program.graph.nodes if macs(n) > 0}
     named = {k.layer for k in kernels if k.integer}
     # A kernel goes by its layer's label, or by the tensor it writes where that one has the model's own output name.
@@ -103,6 +103,7 @@ def kernel_summary(kernels: list[Kernel], program: Program, tensors: Any) -> dic
     return {
         "integer": sum(k.integer for k in kernels),
         "float": sum(not k.integer for k in kernels),
+        "planned": any(k.planned for k in kernels),
         "macs": total,
         # A runtime that fused everything into something of its own reports no kernel: then nothing can be said.
         "mac_coverage": covered / total if total and kernels else None,

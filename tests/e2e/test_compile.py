@@ -78,6 +78,7 @@ def check_report(report: dict[str, Any], name: str, target: str) -> None:
 def test_every_multiplication_of_a_conv_net_runs_on_integers(name: str, target: str) -> None:
     kernels = compiled(name, target).report["kernels"]
     assert kernels["mac_coverage"] == 1.0
+    assert not kernels["planned"]
     assert kernels["float"] == 0
     model, _ = built(name)
     layers = [m for m in model.modules() if isinstance(m, (torch.nn.Conv2d, torch.nn.Linear))]

@@ -186,6 +186,15 @@ def test_numbers_that_are_missing_are_dashes() -> None:
     assert "nan" not in page.lower().replace("openvino", "")
 
 
+def test_kernels_that_nothing_here_tells_of_are_what_the_file_asks() -> None:
+    report = sample_report()
+    assert "as the runtime" in Page(render(report)).visible
+    report["kernels"]["planned"] = True
+    page = Page(render(report)).visible
+    assert "as the file asks; what the chip does with it is not known here" in page
+    assert "as the runtime" not in page
+
+
 def test_layers_sort_by_the_number_behind_the_words() -> None:
     report = sample_report()
     html = render(report)

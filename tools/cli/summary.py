@@ -119,7 +119,8 @@ def summary_rows(artifact: Artifact) -> list[tuple[str, object]]:
     if kernels.get("integer") is not None and report["target"]["precision"] == "int8":
         share = kernels.get("mac_coverage")
         covered = f", {share:.1%} of multiply-accumulates in integers" if share is not None else ""
-        rows.append(("kernels", f"{kernels['integer']} integer, {kernels['float']} float{covered}"))
+        planned = "; as the file asks: what the chip does is not known here" if kernels.get("planned") else ""
+        rows.append(("kernels", f"{kernels['integer']} integer, {kernels['float']} float{covered}{planned}"))
     ratio = f", {sizes['ratio']:.2f} of the float weights" if sizes["ratio"] is not None else ""
     rows.append(("size", size_text(sizes["file_bytes"]) + ratio))
     left = report.get("float_tensors") or []

@@ -111,13 +111,19 @@ def _kernels_tile(report: Report) -> Markup:
     kernels = report["kernels"]
     covered = kernels.get("mac_coverage")
     if not quantized(report):
-        return _tile("Kernels", str(kernels["float"]), "float kernels, as the runtime reports them here")
+        return _tile("Kernels", str(kernels["float"]), f"float kernels, {_teller(kernels)}")
     picture = join(
         stacked([("int", covered or 0.0), ("float", 1.0 - (covered or 0.0))]),
         legend(("int", f"{kernels['integer']} integer"), ("float", f"{kernels['float']} float kernels")),
     )
-    how = "of the multiply-accumulates, as the runtime, or the chip's compiler, tells of its kernels"
+    how = "of the multiply-accumulates, " + _teller(kernels)
     return _tile("Runs on integers", percent(covered), how, picture)
+
+
+def _teller(kernels: dict[str, Any]) -> str:
+    if kernels.get("planned"):
+        return "as the file asks; what the chip does with it is not known here"
+    return "as the runtime, or the chip's compiler, tells of its kernels"
 
 
 def _size_tile(report: Report) -> Markup:

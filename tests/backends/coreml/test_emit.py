@@ -159,6 +159,7 @@ def test_in_eight_bits(net: nn.Module) -> None:
     assert row["file_db"] > 25
     assert abs(row["file_db"] - row["graph_db"]) < 1
     assert artifact.report["kernels"]["mac_coverage"] == 1
+    assert artifact.report["kernels"]["planned"]
     graph = artifact.program.run_flat(X)[0]
     assert sqnr_db(graph, artifact(X)) > 45  # what is left are biases in float16
     program = open_package(artifact.model).program

@@ -92,6 +92,7 @@ def test_the_report_has_both_files_and_what_the_compiler_said(artifact: fxc.Arti
     assert "model.rknn in RKNN-Toolkit2's simulator of RK3588" in artifact.report["accuracy"]["how"]
     kernels = artifact.report["kernels"]
     assert kernels["mac_coverage"] == 1.0
+    assert not kernels["planned"]
     assert all(text.endswith("int8 on the NPU") for text in kernels["by_implementation"])
     assert artifact.report["tools"]["rknn-toolkit2"] == "2.5.0"
 

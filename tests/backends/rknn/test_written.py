@@ -99,6 +99,7 @@ def test_without_the_toolkit_the_rest_is_there(artifact: Artifact) -> None:
     (row,) = artifact.report["accuracy"]["outputs"]
     assert abs(row["lost_db"]) < 0.5
     assert artifact.report["kernels"]["mac_coverage"] == 1.0
+    assert artifact.report["kernels"]["planned"]
 
 
 def test_the_file_takes_one_sample_and_the_artifact_a_batch(artifact: Artifact) -> None:
