@@ -94,7 +94,11 @@ def _file(program: Program, path: Path, table: Mapping[Any, Lowering]) -> Emitte
 
 
 def _samples(program: Program, directory: Path) -> list[str]:
-    """One .npy file for each input of each sample, by the sample's number: ``dataset/0003_0.npy``."""
+    """One .npy file for each input of each sample, by the sample's number: ``dataset/0003_0.npy``.
+
+    Channels are last in what has four dimensions: toolkit 1 asks for that whatever the model's own layout is, and projects
+    for the RV1109 do it.
+    """
     (directory / _FOLDER).mkdir()
     inputs = [x.detach().cpu().numpy() for x in program.example_inputs]
     count = max((len(x) for x in inputs if x.ndim), default=1)
@@ -103,8 +107,12 @@ def _samples(program: Program, directory: Path) -> list[str]:
         for j, x in enumerate(inputs):
             row = x[i : i + 1] if x.ndim and len(x) == count else x
             names.append(f"{_FOLDER}/{i:04d}_{j}.npy")
-            np.save(directory / names[-1], np.ascontiguousarray(row), allow_pickle=False)
+            np.save(directory / names[-1], np.ascontiguousarray(_channels_last(row)), allow_pickle=False)
     return names
+
+
+def _channels_last(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    return x.transpose(0, 2, 3, 1) if x.ndim == 4 else x
 
 
 _AXES = {"Squeeze": "axes", "Unsqueeze": "axes", "ReduceSum": "axes", "Split": "split"}

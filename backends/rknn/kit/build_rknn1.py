@@ -5,7 +5,7 @@
 
 The file is written into a folder beside this one, FOLDER.device. The toolkit quantizes by itself, on the samples in dataset/:
 more of them, a hundred images like those the camera will give, make better ranges. FILE has one sample a line: the name of a
-.npy file, or of an image where the manifest says that the model takes bytes.
+.npy file [1, height, width, channels], or of an image where the manifest says that the model takes bytes.
 
 Needs rknn-toolkit 1.7 and its Python (3.6 or 3.8).
 """

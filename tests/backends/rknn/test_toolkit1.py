@@ -73,7 +73,7 @@ def test_the_samples_are_those_of_the_calibration_data(artifact: fxc.Artifact) -
     request = json.loads((artifact.path / "build_rknn.json").read_text())
     assert request["config"]["target_platform"] == ["rv1126"]
     rows = [np.load(artifact.path / name, allow_pickle=False) for (name,) in request["dataset"]]
-    np.testing.assert_array_equal(np.concatenate(rows), images().numpy())
+    np.testing.assert_array_equal(np.concatenate(rows).transpose(0, 3, 1, 2), images().numpy())
 
 
 def test_nobody_says_that_anything_was_quantized_or_run(artifact: fxc.Artifact) -> None:
@@ -118,7 +118,8 @@ def test_bytes_are_normalised_by_the_toolkit() -> None:
     assert request["model"] == "model.toolkit.onnx"
     np.testing.assert_allclose(request["config"]["mean_values"], [[127.5, 102, 76.5]], rtol=1e-6)
     np.testing.assert_allclose(request["config"]["std_values"], [[51, 63.75, 76.5]], rtol=1e-6)
-    np.testing.assert_array_equal(np.load(made.path / request["dataset"][2][0]), pixels[2:].numpy())
+    sample = np.load(made.path / request["dataset"][2][0])
+    np.testing.assert_array_equal(sample, pixels[2:].permute(0, 2, 3, 1).numpy())
     assert made(pixels).shape == (3, 4, 6, 6)
 
 
