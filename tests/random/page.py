@@ -31,7 +31,7 @@ class Summary:
         self.models_with.update(line.get("operators", {}).keys())
         self.counts.update(line.get("counts", {}))
         self.seconds.update(line.get("seconds", {}))
-        for kind, value in line.get("worst", {}).items():
+        for kind, value in ({} if line.get("fault") else line.get("worst", {})).items():
             self.worst[kind] = max(self.worst.get(kind, 0.0), value)
         if "error" in line:
             (self.faults if line["fault"] else self.failures).append(line)
@@ -61,11 +61,11 @@ def verdict(s: Summary, examples: int) -> str:
     return f"{s.models} of {examples} models ran; {promises}; OpenVINO's own faults: {len(s.faults)}"
 
 
-def render(summary: Summary, examples: int, seed: int, hundreds: list[str]) -> str:
-    """The page as Markdown; ``hundreds`` are the operators in the models of ``make test``."""
+def render(summary: Summary, examples: int, seed: int, code: str, hundreds: list[str]) -> str:
+    """The page as Markdown; ``code`` is the version of what ran, ``hundreds`` the operators in the models of ``make test``."""
     return "\n".join(
         [
-            *_head(summary, examples, seed),
+            *_head(summary, examples, seed, code),
             *_stages(summary),
             *_operators(summary, hundreds),
             *_failures(summary),
@@ -73,7 +73,7 @@ def render(summary: Summary, examples: int, seed: int, hundreds: list[str]) -> s
     )
 
 
-def _head(s: Summary, examples: int, seed: int) -> list[str]:
+def _head(s: Summary, examples: int, seed: int, code: str) -> list[str]:
     steps = sum(s.steps.values())
     codes, differ = s.counts["ort-int8 codes"], s.counts["ort-int8 codes that differ"]
     return [
@@ -81,7 +81,7 @@ def _head(s: Summary, examples: int, seed: int) -> list[str]:
         "",
         "Each is made of operators that were drawn at random, with their shapes and parameters, and taken through capture,",
         "every pass (its promise checked, and `modified` by structural hash), both rooms' rules, and float and int8 files in",
-        "ONNX Runtime and OpenVINO. Rewritten by `python -m tests.random.sweep`.",
+        f"ONNX Runtime and OpenVINO. Rewritten by `python -m tests.random.sweep`. Code {code}.",
         "",
         f"- **{s.models} of {examples} models** (seed {seed}) with {steps} steps of {len(s.steps)} kinds; "
         f"**{len(s.operators)} ATen operators** in the captured graphs",

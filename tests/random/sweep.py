@@ -55,7 +55,7 @@ def main(arguments: Sequence[str]) -> int:
     run(plan)
     hundreds = [] if options.without_tests else _hundreds(plan)
     summary = page.gather(plan.folder, plan.first, plan.examples)
-    text = page.render(summary, plan.examples, plan.seed, hundreds)
+    text = page.render(summary, plan.examples, plan.seed, folder.name, hundreds)
     print(text)
     if not options.no_page:
         PAGE.write_text(text, encoding="utf-8")
