@@ -19,12 +19,14 @@ from fxc.compiler.target import Target
 from fxc.passes.pipelines import canonical
 from fxc.passes.prune.apply_plan import ApplyPlan
 from fxc.passes.prune.cost import Costs
+from fxc.passes.prune.flow import Rules
 from fxc.passes.prune.gradients import Loss, gradients_of
 from fxc.passes.prune.groups import structure_of
 from fxc.passes.prune.plan import Plan
 from fxc.passes.prune.prune_channels import PruneChannels
 from fxc.passes.prune.pruned import Pruned, report_of
 from fxc.passes.prune.recalibrate import recompute_batch_norm
+from fxc.passes.prune.rules import RULES
 from fxc.passes.prune.schedule import in_steps
 from fxc.passes.prune.select import Whole
 from fxc.request import Request, captured
@@ -94,6 +96,7 @@ def prune(
     step = prune_step(
         ratio=ratio, macs=macs, params=params, criterion=criterion, ranking=ranking, align=align,
         multiple=_multiple(catalogue, target), layers=layers, protect=protect, heads=heads, seed=seed,
+        rules=catalogue.pruning,
     )  # fmt: skip
     return _pruned(program, PruneRequest(step, read_plan(plan), data, loss, calibration_data))
 
@@ -133,7 +136,7 @@ def prune_steps(
     known = {"macs", "params", "criterion", "ranking", "align", "layers", "protect", "heads", "seed"}
     if unknown := sorted(set(options) - known):
         raise UsageError(f"prune_steps takes no {unknown[0]!r}", fix=f"words: {', '.join(sorted(known))}")
-    whole = prune_step(ratio=ratio, multiple=multiple, **options)
+    whole = prune_step(ratio=ratio, multiple=multiple, rules=catalogue.pruning, **options)
     return _in_steps(program, whole, steps, curve, PruneRequest(whole, None, data, loss, calibration_data))
 
 
@@ -146,7 +149,7 @@ def _in_steps(
     program: Program, whole: PruneChannels, steps: int, curve: str, request: PruneRequest
 ) -> Iterator[Pruned]:
     original, plan = program, None
-    structure = structure_of(program, heads=whole.heads)
+    structure = structure_of(program, heads=whole.heads, rules=whole.rules)
     costs = Costs(structure)
     first = Whole(
         {group.name: len(group) for group in structure.prunable},
@@ -157,7 +160,7 @@ def _in_steps(
             program, PruneRequest(step, None, request.data, request.loss, request.calibration_data)
         )
         program, plan = found.program, found.plan if plan is None else plan.then(found.plan)
-        yield Pruned(program, plan, report_of(original, program, plan), original)
+        yield Pruned(program, plan, report_of(original, program, plan), original, whole.rules)
 
 
 def prune_step(
@@ -173,6 +176,7 @@ def prune_step(
     protect: Sequence[str] = (),
     heads: bool = False,
     seed: int = 0,
+    rules: Rules = RULES,
 ) -> PruneChannels:
     """The pass that a user's words ask for.
 
@@ -192,6 +196,7 @@ def prune_step(
         protect=words.names("protect", protect),
         heads=heads,
         seed=seed,
+        rules=rules,
     )
 
 
@@ -233,14 +238,14 @@ def _pruned(program: Program, request: PruneRequest) -> Pruned:
     else:
         if step.criterion == "taylor" and request.data is not None and request.loss is not None:
             step = replace(step, gradients=gradients_of(program, request.data, request.loss))
-        plan = step.plan(structure_of(program, heads=step.heads))
-    after = run_pipeline(program, (ApplyPlan(plan=plan),))
+        plan = step.plan(structure_of(program, heads=step.heads, rules=step.rules))
+    after = run_pipeline(program, (ApplyPlan(plan=plan, rules=step.rules),))
     if request.calibration_data is not None:
         after = recompute_batch_norm(after, request.calibration_data)
-    return Pruned(after, plan, report_of(program, after, plan), program)
+    return Pruned(after, plan, report_of(program, after, plan), program, step.rules)
 
 
-def prune_word(given: Any, targets: Sequence[Target]) -> Pass | None:
+def prune_word(given: Any, targets: Sequence[Target], catalogue: Catalogue) -> Pass | None:
     """What ``fxc.compile(…, prune=…)`` asks for: a ratio, the words of :func:`prune`, or a plan.
 
     Raises:
@@ -249,13 +254,13 @@ def prune_word(given: Any, targets: Sequence[Target]) -> Pass | None:
     if given is None:
         return None
     if isinstance(given, (Plan, str, Path)):
-        return ApplyPlan(plan=read_plan(given))
+        return ApplyPlan(plan=read_plan(given), rules=catalogue.pruning)
     multiple = lcm(*(target.channel_multiple for target in targets))
     if isinstance(given, Mapping):
-        known = {f.name for f in fields(PruneChannels)} - {"gradients", "whole"}
+        known = {f.name for f in fields(PruneChannels)} - {"gradients", "whole", "rules"}
         if unknown := sorted(set(given) - known):
             raise UsageError(f"prune takes no {unknown[0]!r}", fix=f"words: {', '.join(sorted(known))}")
-        return prune_step(multiple=multiple, **given)
+        return prune_step(multiple=multiple, rules=catalogue.pruning, **given)
     if isinstance(given, (int, float)) and not isinstance(given, bool):
-        return prune_step(ratio=given, multiple=multiple)
+        return prune_step(ratio=given, multiple=multiple, rules=catalogue.pruning)
     raise UsageError(f"prune takes a ratio, a mapping or a plan, got {type(given).__name__}", fix="prune=0.5")

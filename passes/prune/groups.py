@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from torch import fx
@@ -14,7 +13,7 @@ from fxc.compiler.macs import LINEAR, WEIGHTED
 from fxc.compiler.origin import label_of
 from fxc.compiler.program import Program
 from fxc.passes.prune.atoms import Flags, Ints, Label, Mark
-from fxc.passes.prune.flow import Choice, Flow, Rule
+from fxc.passes.prune.flow import Choice, Flow, Rules
 from fxc.passes.prune.roles import Use, uses
 from fxc.passes.prune.rules import RULES
 
@@ -83,6 +82,7 @@ class Structure:
         classes: for each atom the smallest one that is removed with it.
         slots: every axis of every tensor that has atoms.
         groups: in graph order, those that cannot shrink too.
+        rules: by which it was found, and by which it is cut.
     """
 
     program: Program
@@ -90,6 +90,7 @@ class Structure:
     classes: Ints
     slots: tuple[Slot, ...]
     groups: tuple[Group, ...]
+    rules: Rules = field(default_factory=lambda: RULES)
 
     @cached_property
     def prunable(self) -> tuple[Group, ...]:
@@ -128,7 +129,7 @@ class Structure:
         return found
 
 
-def structure_of(program: Program, *, heads: bool = False, rules: Mapping[Any, Rule] = RULES) -> Structure:
+def structure_of(program: Program, *, heads: bool = False, rules: Rules = RULES) -> Structure:
     """Find the groups of a canonical program.
 
     Args:
@@ -141,10 +142,10 @@ def structure_of(program: Program, *, heads: bool = False, rules: Mapping[Any, R
     """
     flow, classes = _settled(program, heads, rules)
     slots = _slots(flow)
-    return Structure(program, flow, classes, slots, _groups(flow, classes, slots))
+    return Structure(program, flow, classes, slots, _groups(flow, classes, slots), rules)
 
 
-def _settled(program: Program, heads: bool, rules: Mapping[Any, Rule]) -> tuple[Flow, Ints]:
+def _settled(program: Program, heads: bool, rules: Rules) -> tuple[Flow, Ints]:
     """The labels, once no choice of a factor leads into what cannot shrink while another is left to try."""
     picks: dict[tuple[fx.Node, int], int] = {}
     for _ in range(_ROUNDS):

@@ -11,10 +11,12 @@ from torch import Tensor
 from fxc.compiler.passbase import LOSSY, Pass, PassResult, Promise
 from fxc.compiler.program import Program
 from fxc.passes.prune.cut import cut_program
+from fxc.passes.prune.flow import Rules
 from fxc.passes.prune.groups import Structure, structure_of
 from fxc.passes.prune.importance import Importance
 from fxc.passes.prune.notes import notes_of
 from fxc.passes.prune.plan import Plan, plan_of
+from fxc.passes.prune.rules import RULES
 from fxc.passes.prune.select import Wanted, Whole, select
 
 
@@ -36,6 +38,7 @@ class PruneChannels(Pass):
         seed: of the random criterion.
         gradients: by parameter, for the Taylor criterion.
         whole: what shares are of, for one of several steps.
+        rules: what pruning knows about operators; not part of the text, the catalogue puts in those of extensions.
     """
 
     name: ClassVar[str] = "prune_channels"
@@ -54,6 +57,7 @@ class PruneChannels(Pass):
     seed: int = 0
     gradients: Mapping[str, Tensor] = field(default_factory=dict, compare=False, repr=False)
     whole: Whole = field(default_factory=Whole, compare=False, repr=False)
+    rules: Rules = field(default_factory=lambda: RULES, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         self.wanted()
@@ -86,7 +90,7 @@ class PruneChannels(Pass):
 
     def apply(self, program: Program) -> PassResult:
         """Plan and cut."""
-        structure = structure_of(program, heads=self.heads)
+        structure = structure_of(program, heads=self.heads, rules=self.rules)
         plan = self.plan(structure)
         notes = notes_of(plan, self.name)
         keep = plan.keep(structure)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,9 @@ from fxc.compiler.origin import label_of
 from fxc.compiler.program import Program
 from fxc.compiler.serialize import GRAPH_FILE, TENSOR_FILE, load_program, write_program
 from fxc.passes.prune.channel_masks import Masked, mask
+from fxc.passes.prune.flow import Rules
 from fxc.passes.prune.plan import Plan
+from fxc.passes.prune.rules import RULES
 
 PLAN_FILE = "plan.json"
 
@@ -30,12 +32,14 @@ class Pruned:
         report: plain data: the groups with their layers, channels and multiply-accumulates before and after, what kept its
             width and why, and the totals.
         original: the program before; ``None`` if this was loaded from a file.
+        rules: what pruning knew about operators.
     """
 
     program: Program
     plan: Plan
     report: dict[str, Any]
     original: Program | None = None
+    rules: Rules = field(default_factory=lambda: RULES, repr=False)
 
     def module(self) -> nn.Module:
         """An ordinary trainable module with the model's parameter names; it shares the program's parameters."""
@@ -51,7 +55,7 @@ class Pruned:
             raise ArtifactError(
                 "a pruned model from a file has no original", fix="fxc.prune(model, plan=…) has one"
             )
-        return mask(self.original, self.plan)
+        return mask(self.original, self.plan, self.rules)
 
     def save(self, path: Path | str, *, force: bool = False) -> Path:
         """Write the program and the plan as a folder of JSON and safetensors.
@@ -65,13 +69,17 @@ class Pruned:
         return Path(path)
 
     @staticmethod
-    def load(path: Path | str) -> Pruned:
+    def load(path: Path | str, *, operators: frozenset[str] = frozenset()) -> Pruned:
         """Read what :meth:`save` wrote, without the model's source and without running code.
+
+        Args:
+            path: the folder.
+            operators: of other packages, that the program may use: ``{"acme.soft_gate.default"}``.
 
         Raises:
             ArtifactError: missing, cut short or changed.
         """
-        program, plan = load_program(path), Plan.load(Path(path) / PLAN_FILE)
+        program, plan = load_program(path, operators=operators), Plan.load(Path(path) / PLAN_FILE)
         return Pruned(program, plan, report_of(None, program, plan))
 
 
