@@ -15,7 +15,7 @@ from fxc.compiler.backend import Emitted, Runner, Violation
 from fxc.compiler.errors import UsageError
 from fxc.compiler.extension import EMPTY, Extension, Functions
 from fxc.compiler.target import Target
-from fxc.extensions import Shelf, fits, functions, installed, resolves, together
+from fxc.extensions import Shelf, fits, functions, installed, pruning_rules, resolves, together
 
 TARGETS = {
     "cpu-int8": "fxc.backends.openvino.target:CPU_INT8",
@@ -194,14 +194,14 @@ class Catalogue:
     @property
     def pruning(self) -> Mapping[Any, Any]:
         """What pruning knows about operators: fxc's own rules, then those of all extensions."""
-        added = {op: rule for e in self.extensions for op, rule in dict(e.pruning).items()}
+        added = {op: rule for e in self.extensions for op, rule in pruning_rules(e).items()}
         return MappingProxyType({**resolve(PRUNING), **added})
 
     @property
     def operators(self) -> frozenset[str]:
         """Operators of extensions that a program in a file may use, ``"acme.soft_gate.default"``."""
         return frozenset(
-            str(op) for e in self.extensions for op in (*functions(e), *dict(e.pruning), *e.operators)
+            str(op) for e in self.extensions for op in (*functions(e), *pruning_rules(e), *e.operators)
         )
 
     @property

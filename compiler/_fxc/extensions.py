@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from fxc.compiler.errors import UsageError
-from fxc.compiler.extension import EMPTY, Extension, Functions
+from fxc.compiler.extension import EMPTY, Extension, Functions, PruningRules
 
 GROUP = "fxc.extensions"
 """Entry-point group: ``[project.entry-points."fxc.extensions"]`` of a package, name to ``"package.module:EXTENSION"``."""
@@ -207,13 +207,19 @@ def _no_second_rule(extension: Extension, shelf: Shelf, own: str) -> None:
     """No operator has two pruning rules."""
     if not extension.pruning:
         return
-    taken = {**dict.fromkeys(_table(own), "fxc"), **_owners(shelf, lambda e: dict(e.pruning))}
-    for overload in dict(extension.pruning):
+    taken = {**dict.fromkeys(_table(own), "fxc"), **_owners(shelf, pruning_rules)}
+    for overload in pruning_rules(extension):
         if overload in taken:
             raise UsageError(
                 f"extension {extension.name}: {taken[overload]} has a pruning rule for {overload}",
                 fix="leave it out",
             )
+
+
+def pruning_rules(extension: Extension) -> PruningRules:
+    """The pruning rules of a resolved extension."""
+    assert isinstance(extension.pruning, Mapping)
+    return extension.pruning
 
 
 def _table(reference: str) -> Mapping[Any, Any]:

@@ -152,7 +152,7 @@ def _in_steps(
     structure = structure_of(program, heads=whole.heads, rules=whole.rules)
     costs = Costs(structure)
     first = Whole(
-        {group.name: len(group) for group in structure.prunable},
+        {group.tensors: len(group) for group in structure.prunable},
         {"macs": costs.macs(), "params": costs.params()},
     )
     for step in in_steps(replace(whole, whole=first), steps, curve):

@@ -15,7 +15,8 @@ from fxc.compiler.origin import op_name, where
 from fxc.compiler.program import Program
 from fxc.passes.prune.atoms import Atoms, Dims, Flags, Ints, Label
 
-Walk, Found = TypeVar("Walk"), TypeVar("Found")
+Walk = TypeVar("Walk")
+Found = TypeVar("Found")
 
 STAND_IN = 1009
 """A symbolic size counts as this prime, so that it never looks like a factor of a width."""

@@ -55,6 +55,8 @@ class Group:
         units: for each unit the class of its atoms. A unit is what goes at once: one channel, or several that are tied.
         layers: labels of the layers that make the channels, in graph order.
         slots: positions in :attr:`Structure.slots` of the axes that shrink.
+        tensors: these axes in words, ``"conv.weight[0]"``, with the indices of a unit if there are several. No two groups
+            that can shrink have the same, and they stay what they are when some units go: names may not.
         width: channels of its first layer per unit.
         fixed: why it cannot shrink; empty if it can.
         changes_statistics: norms and means that are taken over the channels, by label.
@@ -64,6 +66,7 @@ class Group:
     layers: tuple[str, ...]
     units: Ints
     slots: tuple[int, ...]
+    tensors: tuple[str, ...]
     width: int
     fixed: tuple[str, ...] = ()
     changes_statistics: tuple[str, ...] = ()
@@ -206,11 +209,16 @@ def _groups(flow: Flow, classes: Ints, slots: Sequence[Slot]) -> tuple[Group, ..
             continue
         units, (width, layers) = _in_order(members[part]), makers[number]
         fixed = reasons.get(number, ()) if pinned[units[0]] else _too_few(units)
-        own = tuple(map(int, np.unique(places[part])))
-        made.append(
-            Group(layers[0], layers, units, own, width // len(units), fixed, statistics.get(number, ()))
-        )
+        own, counts = np.unique(places[part], return_counts=True)
+        tensors = _in_words(slots, own, counts // len(units))
+        places_of, marks = tuple(map(int, own)), statistics.get(number, ())
+        made.append(Group(layers[0], layers, units, places_of, tensors, width // len(units), fixed, marks))
     return _named(made)
+
+
+def _in_words(slots: Sequence[Slot], places: Ints, counts: Ints) -> tuple[str, ...]:
+    said = (f"{slots[place].target}[{slots[place].axis}]" for place in places)
+    return tuple(text if count == 1 else f"{text} x{count}" for text, count in zip(said, counts))
 
 
 def _makers(flow: Flow, classes: Ints, group_of: Ints) -> dict[int, tuple[int, tuple[str, ...]]]:

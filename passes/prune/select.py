@@ -27,11 +27,11 @@ class Whole:
     """What ratios and budgets are shares of, where the program has been pruned before.
 
     Attributes:
-        units: by group, how many there were at first.
+        units: by what a group's :attr:`Group.tensors` are, how many there were at first.
         costs: ``"macs"`` and ``"params"`` at first.
     """
 
-    units: Mapping[str, int] = field(default_factory=dict)
+    units: Mapping[tuple[str, ...], int] = field(default_factory=dict)
     costs: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -130,7 +130,7 @@ def _at(
     kept: Kept = {}
     for name, (group, own) in groups.items():
         if level is None or own is not None:
-            units = wanted.whole.units.get(name, len(group))
+            units = wanted.whole.units.get(group.tensors, len(group))
             count = min(len(group), units - floor(units * (ratio if own is None else own) + 1e-9))
         else:
             count = int(np.count_nonzero(scores[name] > level))
@@ -149,7 +149,7 @@ def _threshold(
     values = np.concatenate([scores[group.name] for group in free])
     widths = np.concatenate([np.full(len(group), group.width) for group in free])
     order = np.argsort(values, kind="stable")
-    total = sum(whole.units.get(group.name, len(group)) * group.width for group in free)
+    total = sum(whole.units.get(group.tensors, len(group)) * group.width for group in free)
     below = np.cumsum(widths[order]) <= ratio * total - (total - widths.sum()) + 1e-9
     return float(values[order][below][-1]) if below.any() else -np.inf
 
