@@ -18,7 +18,7 @@ from fxc.compiler.program import Program
 from fxc.compiler.target import Target
 from fxc.passes.pipelines import canonical
 from fxc.passes.prune.apply_plan import ApplyPlan
-from fxc.passes.prune.cost import Costs
+from fxc.passes.prune.cost import Costs, Device
 from fxc.passes.prune.flow import Rules
 from fxc.passes.prune.gradients import Loss, gradients_of
 from fxc.passes.prune.groups import structure_of
@@ -51,6 +51,7 @@ def prune(
     example_kwargs: Mapping[str, Any] | None = None,
     macs: float | None = None,
     params: float | None = None,
+    latency: float | str | None = None,
     criterion: str = "l2",
     ranking: str = "local",
     align: int | None = None,
@@ -75,6 +76,8 @@ def prune(
             :class:`Pruned`, to go on from it.
         ratio: share of the channels of every layer that goes, in [0, 1).
         macs, params: share of the original that may be left, in (0, 1]; the ratio is then found.
+        latency: the same for the time that one image takes on ``target`` by a model of its peaks, or that time, ``"3.5ms"``.
+            Nothing is measured; targets whose peaks are not known refuse.
         criterion: ``l1``, ``l2``, ``bn``, ``fpgm``, ``taylor`` (needs ``data`` and ``loss``) or ``random``.
         ranking: ``local`` takes the same share of every group, ``global`` ranks all channels together.
         align: multiple that widths are rounded to; by default that of ``target``, 1 without one.
@@ -93,9 +96,10 @@ def prune(
     program, catalogue = _canonical(
         model, example_inputs, example_kwargs, dynamic_batch, name, trust, extensions
     )
+    chosen = () if target is None else words.targets(catalogue, target)
     step = prune_step(
-        ratio=ratio, macs=macs, params=params, criterion=criterion, ranking=ranking, align=align,
-        multiple=_multiple(catalogue, target), layers=layers, protect=protect, heads=heads, seed=seed,
+        ratio=ratio, macs=macs, params=params, latency=latency, criterion=criterion, ranking=ranking, align=align,
+        multiple=_multiple(chosen), device=_device(catalogue, chosen, latency), layers=layers, protect=protect, heads=heads, seed=seed,
         rules=catalogue.pruning,
     )  # fmt: skip
     return _pruned(program, PruneRequest(step, read_plan(plan), data, loss, calibration_data))
@@ -132,11 +136,26 @@ def prune_steps(
         model, example_inputs, example_kwargs,
         *(options.pop(word, default) for word, default in _CAPTURE_WORDS),
     )  # fmt: skip
-    multiple = _multiple(catalogue, options.pop("target", None))
-    known = {"macs", "params", "criterion", "ranking", "align", "layers", "protect", "heads", "seed"}
+    target = options.pop("target", None)
+    chosen = () if target is None else words.targets(catalogue, target)
+    known = {
+        "macs",
+        "params",
+        "latency",
+        "criterion",
+        "ranking",
+        "align",
+        "layers",
+        "protect",
+        "heads",
+        "seed",
+    }
     if unknown := sorted(set(options) - known):
         raise UsageError(f"prune_steps takes no {unknown[0]!r}", fix=f"words: {', '.join(sorted(known))}")
-    whole = prune_step(ratio=ratio, multiple=multiple, rules=catalogue.pruning, **options)
+    device = _device(catalogue, chosen, options.get("latency"))
+    whole = prune_step(
+        ratio=ratio, multiple=_multiple(chosen), device=device, rules=catalogue.pruning, **options
+    )
     return _in_steps(program, whole, steps, curve, PruneRequest(whole, None, data, loss, calibration_data))
 
 
@@ -150,17 +169,17 @@ def _in_steps(
 ) -> Iterator[Pruned]:
     original, plan = program, None
     structure = structure_of(program, heads=whole.heads, rules=whole.rules)
-    costs = Costs(structure)
+    costs = Costs(structure, whole.device)
     first = Whole(
         {group.tensors: len(group) for group in structure.prunable},
-        {"macs": costs.macs(), "params": costs.params()},
+        {what: getattr(costs, what)() for what in whole.wanted().budget},
     )
-    for step in in_steps(replace(whole, whole=first), steps, curve):
+    for step in in_steps(replace(whole.as_share(structure), whole=first), steps, curve):
         found = _pruned(
             program, PruneRequest(step, None, request.data, request.loss, request.calibration_data)
         )
         program, plan = found.program, found.plan if plan is None else plan.then(found.plan)
-        yield Pruned(program, plan, report_of(original, program, plan), original, whole.rules)
+        yield Pruned(program, plan, report_of(original, program, plan, whole.device), original, whole.rules)
 
 
 def prune_step(
@@ -168,10 +187,12 @@ def prune_step(
     ratio: float = 0.5,
     macs: float | None = None,
     params: float | None = None,
+    latency: float | str | None = None,
     criterion: str = "l2",
     ranking: str = "local",
     align: int | None = None,
     multiple: int = 1,
+    device: Device | None = None,
     layers: Mapping[str, float] | None = None,
     protect: Sequence[str] = (),
     heads: bool = False,
@@ -189,6 +210,7 @@ def prune_step(
         ratio=ratio,
         macs=macs,
         params=params,
+        latency=latency,
         criterion=criterion,
         ranking=ranking,
         align=multiple if align is None else align,
@@ -197,6 +219,7 @@ def prune_step(
         heads=heads,
         seed=seed,
         rules=rules,
+        device=device,
     )
 
 
@@ -226,9 +249,29 @@ def _canonical(
     return run_pipeline(captured(model, request), canonical()), catalogue
 
 
-def _multiple(catalogue: Catalogue, target: Any) -> int:
+def _multiple(targets: Sequence[Target]) -> int:
     """The channel multiple that suits every target."""
-    return 1 if target is None else lcm(*(t.channel_multiple for t in words.targets(catalogue, target)))
+    return lcm(*(target.channel_multiple for target in targets))
+
+
+def _device(catalogue: Catalogue, targets: Sequence[Target], latency: Any) -> Device | None:
+    """What is known of the one target's speed.
+
+    Raises:
+        UsageError: a latency is asked for, and there is no target, more than one, or one whose speed is not known.
+    """
+    if len(targets) == 1 and targets[0].speed is not None:
+        return Device(targets[0].name, targets[0].speed, targets[0].channel_multiple)
+    if latency is None:
+        return None
+    known = ", ".join(target.name for target in catalogue.targets() if target.speed is not None)
+    if len(targets) != 1:
+        raise UsageError("latency is of one target", fix=f"one of {known}")
+    raise UsageError(
+        f"the speed of {targets[0].name} is not known",
+        why="no source gives its peaks, or its name stands for several devices",
+        fix=f"macs=…, or one of {known}; a Target of your own may carry a Speed",
+    )
 
 
 def _pruned(program: Program, request: PruneRequest) -> Pruned:
@@ -242,7 +285,7 @@ def _pruned(program: Program, request: PruneRequest) -> Pruned:
     after = run_pipeline(program, (ApplyPlan(plan=plan, rules=step.rules),))
     if request.calibration_data is not None:
         after = recompute_batch_norm(after, request.calibration_data)
-    return Pruned(after, plan, report_of(program, after, plan), program, step.rules)
+    return Pruned(after, plan, report_of(program, after, plan, step.device), program, step.rules)
 
 
 def prune_word(given: Any, targets: Sequence[Target], catalogue: Catalogue) -> Pass | None:
@@ -255,12 +298,13 @@ def prune_word(given: Any, targets: Sequence[Target], catalogue: Catalogue) -> P
         return None
     if isinstance(given, (Plan, str, Path)):
         return ApplyPlan(plan=read_plan(given), rules=catalogue.pruning)
-    multiple = lcm(*(target.channel_multiple for target in targets))
+    multiple = _multiple(targets)
     if isinstance(given, Mapping):
-        known = {f.name for f in fields(PruneChannels)} - {"gradients", "whole", "rules"}
+        known = {f.name for f in fields(PruneChannels)} - {"gradients", "whole", "rules", "device"}
         if unknown := sorted(set(given) - known):
             raise UsageError(f"prune takes no {unknown[0]!r}", fix=f"words: {', '.join(sorted(known))}")
-        return prune_step(multiple=multiple, rules=catalogue.pruning, **given)
+        device = _device(catalogue, targets, given.get("latency"))
+        return prune_step(multiple=multiple, device=device, rules=catalogue.pruning, **given)
     if isinstance(given, (int, float)) and not isinstance(given, bool):
         return prune_step(ratio=given, multiple=multiple, rules=catalogue.pruning)
     raise UsageError(f"prune takes a ratio, a mapping or a plan, got {type(given).__name__}", fix="prune=0.5")

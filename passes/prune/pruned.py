@@ -15,6 +15,7 @@ from fxc.compiler.origin import label_of
 from fxc.compiler.program import Program
 from fxc.compiler.serialize import GRAPH_FILE, TENSOR_FILE, load_program, write_program
 from fxc.passes.prune.channel_masks import Masked, mask
+from fxc.passes.prune.cost import Device, latency_of
 from fxc.passes.prune.flow import Rules
 from fxc.passes.prune.plan import Plan
 from fxc.passes.prune.rules import RULES
@@ -87,8 +88,16 @@ def _is_pruned(folder: Path) -> bool:
     return sorted(p.name for p in folder.iterdir()) == sorted((GRAPH_FILE, TENSOR_FILE, PLAN_FILE))
 
 
-def report_of(before: Program | None, after: Program, plan: Plan) -> dict[str, Any]:
-    """The plan with costs, as plain data. Multiply-accumulates are for a batch of one."""
+def report_of(
+    before: Program | None, after: Program, plan: Plan, device: Device | None = None
+) -> dict[str, Any]:
+    """The plan with costs, as plain data. Multiply-accumulates are for a batch of one.
+
+    Args:
+        before, after: the programs.
+        plan: what went.
+        device: that a latency is estimated for.
+    """
     new, old = layer_macs(after), layer_macs(before) if before is not None else {}
     return {
         "model": plan.model,
@@ -106,8 +115,17 @@ def report_of(before: Program | None, after: Program, plan: Plan) -> dict[str, A
             }
             for group in plan.groups
         ],
+        "latency": _latency(before, after, device) if device is not None else None,
         "fixed": {name: list(reasons) for name, reasons in plan.fixed.items()},
     }  # fmt: skip
+
+
+def _latency(before: Program | None, after: Program, device: Device) -> dict[str, Any]:
+    return {
+        "target": device.name,
+        "milliseconds": [None if p is None else 1e3 * latency_of(p, device) for p in (before, after)],
+        "how": f"by a model, not measured: {device.speed.source}",
+    }
 
 
 def layer_macs(program: Program) -> dict[str, int]:

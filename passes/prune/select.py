@@ -12,11 +12,14 @@ import numpy as np
 
 from fxc.compiler.errors import UsageError
 from fxc.passes.prune.atoms import Floats, Ints
-from fxc.passes.prune.cost import Costs
+from fxc.passes.prune.cost import Costs, Device
 from fxc.passes.prune.groups import Group, Structure
 
 Kept: TypeAlias = "dict[str, Ints]"
 """By group the numbers of the units that stay, ascending."""
+
+BUDGETS = ("macs", "params", "latency")
+"""What may be limited: multiply-accumulates, parameters, and the time that a model of a device estimates."""
 
 _LARGEST = 1.0 - 2.0**-20
 _HALVINGS = 24
@@ -28,11 +31,11 @@ class Whole:
 
     Attributes:
         units: by what a group's :attr:`Group.tensors` are, how many there were at first.
-        costs: ``"macs"`` and ``"params"`` at first.
+        costs: what each of :data:`BUDGETS` was at first.
     """
 
     units: Mapping[tuple[str, ...], int] = field(default_factory=dict)
-    costs: Mapping[str, int] = field(default_factory=dict)
+    costs: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -41,12 +44,13 @@ class Wanted:
 
     Attributes:
         ratio: share of the channels that goes, in [0, 1).
-        budget: ``"macs"`` or ``"params"`` to the share of the original that may be left, in (0, 1]; the ratio is found.
+        budget: some of :data:`BUDGETS` to the share of the original that may be left, in (0, 1]; the ratio is found.
         ranking: ``"local"`` within each group, ``"global"`` over all of them.
         align: widths are rounded to a multiple of this where a group is that wide.
         layers: pattern over layer names to a ratio of its own; later patterns win.
         protect: patterns of layers that keep every channel.
         whole: what all shares are of; by default the program that is pruned.
+        device: that ``"latency"`` is estimated for.
     """
 
     ratio: float = 0.5
@@ -56,6 +60,7 @@ class Wanted:
     layers: Mapping[str, float] = field(default_factory=dict)
     protect: tuple[str, ...] = ()
     whole: Whole = field(default_factory=Whole)
+    device: Device | None = None
 
     def __post_init__(self) -> None:
         for what, ratio in (("ratio", self.ratio), *((f"layers[{k!r}]", v) for k, v in self.layers.items())):
@@ -64,12 +69,14 @@ class Wanted:
                     f"{what} must lie in [0, 1), got {ratio!r}", why="it is the share of channels that goes"
                 )
         for what, share in self.budget.items():
-            if what not in ("macs", "params"):
-                raise UsageError(f"unknown budget {what!r}", fix="macs or params")
+            if what not in BUDGETS:
+                raise UsageError(f"unknown budget {what!r}", fix=" or ".join(BUDGETS))
             if not _number(share) or not 0.0 < share <= 1.0:
                 raise UsageError(
                     f"{what} must lie in (0, 1], got {share!r}", why="it is the share that may be left"
                 )
+        if "latency" in self.budget and self.device is None:
+            raise UsageError("latency needs a target whose speed is known", fix='target="rk3588-int8"')
         if self.ranking not in ("local", "global"):
             raise UsageError(f"unknown ranking {self.ranking!r}", fix="local or global")
         if not isinstance(self.align, int) or isinstance(self.align, bool) or self.align < 1:
@@ -94,7 +101,7 @@ def select(structure: Structure, scores: Mapping[str, Floats], wanted: Wanted) -
     groups = _open_groups(structure, wanted)
     if not wanted.budget:
         return _at(groups, scores, wanted, wanted.ratio)
-    costs = Costs(structure)
+    costs = Costs(structure, wanted.device)
     return _within(structure, wanted, costs, lambda ratio: _at(groups, scores, wanted, ratio))
 
 
@@ -171,11 +178,11 @@ def rounded(count: int, group: Group, align: int) -> int:
 
 def _within(structure: Structure, wanted: Wanted, costs: Costs, at: Callable[[float], Kept]) -> Kept:
     """The most that stays within the budget."""
-    whole = {"macs": costs.macs(), "params": costs.params(), **wanted.whole.costs}
-    measure = {"macs": costs.macs, "params": costs.params}
+    measure = {what: getattr(costs, what) for what in wanted.budget}
+    whole = {**{what: cost() for what, cost in measure.items()}, **wanted.whole.costs}
 
     def share(what: str, kept: Kept) -> float:
-        return measure[what](structure.keep(removed(structure, kept))) / max(1, whole[what])
+        return float(measure[what](structure.keep(removed(structure, kept))) / (whole[what] or 1))
 
     def fits(kept: Kept) -> bool:
         return all(share(what, kept) <= most for what, most in wanted.budget.items())
@@ -184,7 +191,7 @@ def _within(structure: Structure, wanted: Wanted, costs: Costs, at: Callable[[fl
     for what, most in wanted.budget.items():
         if (reached := share(what, least)) > most:
             raise UsageError(
-                f"{what}={most:g} cannot be reached: the least is {reached:.3f}",
+                f"{what}={most:.4g} cannot be reached: the least is {reached:.3f}{_in_ms(what, reached * whole[what])}",
                 why="every layer keeps at least one channel, or align of them; protected layers keep all",
                 fix=f"{what}={min(1.0, reached + 0.001):.3f}, or protect less",
             )
@@ -195,6 +202,10 @@ def _within(structure: Structure, wanted: Wanted, costs: Costs, at: Callable[[fl
         middle = (low + high) / 2
         low, high = (low, middle) if fits(at(middle)) else (middle, high)
     return at(high)
+
+
+def _in_ms(what: str, seconds: float) -> str:
+    return f" of the original, {1e3 * seconds:.3g} ms by the model" if what == "latency" else ""
 
 
 def removed(structure: Structure, kept: Mapping[str, Ints]) -> list[Ints]:
