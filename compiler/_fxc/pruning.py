@@ -204,7 +204,7 @@ def prune_step(
     Raises:
         UsageError: a value out of range.
     """
-    if layers is not None and not isinstance(layers, Mapping):
+    if layers is not None and not (isinstance(layers, Mapping) and all(isinstance(p, str) for p in layers)):
         raise UsageError("layers takes a mapping from pattern to ratio", fix='layers={"layer4.*": 0.2}')
     return PruneChannels(
         ratio=ratio,
@@ -279,6 +279,11 @@ def _pruned(program: Program, request: PruneRequest) -> Pruned:
     if request.plan is not None:
         plan: Plan = request.plan
     else:
+        if step.criterion != "taylor" and (request.data is not None or request.loss is not None):
+            raise UsageError(
+                f"data and loss are not read by the criterion {step.criterion}",
+                fix='criterion="taylor"; calibration_data measures batch norms',
+            )
         if step.criterion == "taylor" and request.data is not None and request.loss is not None:
             step = replace(step, gradients=gradients_of(program, request.data, request.loss))
         plan = step.plan(structure_of(program, heads=step.heads, rules=step.rules))

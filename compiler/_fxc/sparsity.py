@@ -50,7 +50,12 @@ def sparsify(
         UsageError: no such pattern, criterion or block.
         CaptureError: the model cannot be captured.
     """
-    wanted = Pattern.parse(pattern, block=tuple(block), criterion=criterion, seed=seed)
+    wanted = Pattern.parse(
+        pattern,
+        block=tuple(block) if isinstance(block, (tuple, list)) else block,
+        criterion=criterion,
+        seed=seed,
+    )
     catalogue = with_extensions(extensions)
     request = Request(
         target=catalogue.target("cpu-fp32"), example_inputs=example_inputs,

@@ -16,7 +16,7 @@ from fxc.passes.prune.cost import Device, latency_of
 from fxc.passes.prune.cut import cut_program
 from fxc.passes.prune.flow import Rules
 from fxc.passes.prune.groups import Structure, structure_of
-from fxc.passes.prune.importance import Importance
+from fxc.passes.prune.importance import Importance, check_criterion
 from fxc.passes.prune.notes import latency_note, notes_of
 from fxc.passes.prune.plan import Plan, plan_of
 from fxc.passes.prune.rules import RULES
@@ -84,6 +84,11 @@ class PruneChannels(Pass):
     device: Device | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.seed, int) or isinstance(self.seed, bool) or self.seed < 0:
+            raise UsageError(f"seed must be a whole number from 0 up, got {self.seed!r}", fix="seed=0")
+        if not isinstance(self.heads, bool):
+            raise UsageError(f"heads takes True or False, got {self.heads!r}", fix="heads=True")
+        check_criterion(self.criterion)
         self.wanted()
 
     def wanted(self) -> Wanted:

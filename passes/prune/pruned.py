@@ -23,7 +23,7 @@ from fxc.passes.prune.rules import RULES
 PLAN_FILE = "plan.json"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Pruned:
     """What :func:`fxc.prune` gives.
 
@@ -40,7 +40,11 @@ class Pruned:
     plan: Plan
     report: dict[str, Any]
     original: Program | None = None
-    rules: Rules = field(default_factory=lambda: RULES, repr=False)
+    rules: Rules = field(default_factory=lambda: RULES)
+
+    def __repr__(self) -> str:
+        before, after = self.report["macs"]
+        return f"Pruned({self.plan.model}, multiply-accumulates {before} -> {after})"
 
     def module(self) -> nn.Module:
         """An ordinary trainable module with the model's parameter names; it shares the program's parameters."""

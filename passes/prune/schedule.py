@@ -22,7 +22,7 @@ def in_steps(step: PruneChannels, count: int, curve: str = "linear") -> Iterator
     Raises:
         UsageError: no steps, or an unknown curve.
     """
-    if not isinstance(count, int) or count < 1:
+    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
         raise UsageError(f"steps must be a positive integer, got {count!r}")
     if curve not in CURVES:
         raise UsageError(f"unknown curve {curve!r}", fix=" or ".join(CURVES))

@@ -133,32 +133,48 @@ def _at(
     wanted: Wanted,
     ratio: float,
 ) -> Kept:
-    level = _threshold(groups, scores, wanted.whole, ratio) if wanted.ranking == "global" else None
+    left = _left_of_all(groups, scores, wanted.whole, ratio) if wanted.ranking == "global" else {}
     kept: Kept = {}
     for name, (group, own) in groups.items():
-        if level is None or own is not None:
+        if name in left:
+            count = left[name]
+        else:
             units = wanted.whole.units.get(group.tensors, len(group))
             count = min(len(group), units - floor(units * (ratio if own is None else own) + 1e-9))
-        else:
-            count = int(np.count_nonzero(scores[name] > level))
         best = np.argsort(-scores[name], kind="stable")[: rounded(count, group, wanted.align)]
         kept[name] = np.sort(best)
     return kept
 
 
-def _threshold(
-    groups: Mapping[str, tuple[Group, float | None]], scores: Mapping[str, Floats], whole: Whole, ratio: float
-) -> float:
-    """The score at and below which lies ``ratio`` of all channels; what went before counts as below."""
-    free = [group for group, own in groups.values() if own is None]
+def _left_of_all(
+    groups: Mapping[str, tuple[Group, float | None]],
+    scores: Mapping[str, Floats],
+    whole: Whole,
+    ratio: float,
+) -> dict[str, int]:
+    """How many units of each group stay when ``ratio`` of all channels goes; what went before counts as gone.
+
+    Equal scores go evenly from their groups: from each the same share.
+    """
+    free = {name: group for name, (group, own) in groups.items() if own is None}
     if not free:
-        return -np.inf
-    values = np.concatenate([scores[group.name] for group in free])
-    widths = np.concatenate([np.full(len(group), group.width) for group in free])
-    order = np.argsort(values, kind="stable")
-    total = sum(whole.units.get(group.tensors, len(group)) * group.width for group in free)
-    below = np.cumsum(widths[order]) <= ratio * total - (total - widths.sum()) + 1e-9
-    return float(values[order][below][-1]) if below.any() else -np.inf
+        return {}
+    values = np.concatenate([scores[name] for name in free])
+    places = np.concatenate([_ranks(scores[name]) for name in free])
+    widths = np.concatenate([np.full(len(group), group.width) for group in free.values()])
+    numbers = np.repeat(np.arange(len(free)), [len(group) for group in free.values()])
+    order = np.lexsort((places, values))
+    total = sum(whole.units.get(group.tensors, len(group)) * group.width for group in free.values())
+    stays = np.cumsum(widths[order]) > ratio * total - (total - widths.sum()) + 1e-9
+    counts = np.bincount(numbers[order][stays], minlength=len(free))
+    return dict(zip(free, map(int, counts)))
+
+
+def _ranks(scores: Floats) -> Floats:
+    """Where each score stands among them, in [0, 1)."""
+    found = np.empty(len(scores))
+    found[np.argsort(scores, kind="stable")] = np.arange(len(scores)) / len(scores)
+    return found
 
 
 def rounded(count: int, group: Group, align: int) -> int:
