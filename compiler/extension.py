@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 Functions: TypeAlias = Mapping[Any, Callable[..., Any]]
 """Operator overload to the function that lowers it."""
 
+PruningRules: TypeAlias = Mapping[Any, Any]
+"""Operator overload to its :class:`fxc.passes.prune.flow.Rule`."""
+
 EMPTY: Functions = MappingProxyType({})
 
 _NAME = re.compile(r"[A-Za-z]\w*(-\w+)*", re.ASCII)
@@ -30,7 +33,7 @@ _REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", re.ASCII)
 class Extension:
     """Operators, rewrites, targets and backend rooms of another package.
 
-    ``lowerings``, ``overrides``, ``rules`` and ``operators`` may each be a reference, ``"package.module:NAME"``. It is
+    ``lowerings``, ``overrides``, ``rules``, ``pruning`` and ``operators`` may each be a reference, ``"package.module:NAME"``. It is
     resolved when a model is compiled, so a package whose parts need torch still lists its targets without it.
 
     Attributes:
@@ -42,9 +45,12 @@ class Extension:
             order, before constants and batch norms are folded. What they make is folded like the model's own.
         tolerance: the largest relative error that the rules may cause on any output, checked in every compile; 0 for
             bit-exact ones.
+        pruning: operator overload to the :class:`fxc.passes.prune.flow.Rule` that says which channels shrink together. One
+            that PyTorch tags as pointwise needs none.
         targets: further targets. ``Target.backend`` names a room of fxc, or one of ``rooms``.
         rooms: backend room to the package that holds its ``legal``, ``passes``, ``emit`` and ``run`` modules.
-        operators: further operators that may be in a bundle's program; those with a lowering may be there anyway.
+        operators: further operators that may be in a bundle's program; those with a lowering or a pruning
+            rule may be there anyway.
         version: recorded in the manifest; that of the package, if the extension is installed and states none.
 
     Raises:
@@ -56,6 +62,7 @@ class Extension:
     overrides: Functions | str = field(default_factory=dict)
     rules: tuple[Rule, ...] | str = ()
     tolerance: float = 1e-4
+    pruning: PruningRules | str = field(default_factory=dict)
     targets: tuple[Target, ...] = ()
     rooms: Mapping[str, str] = field(default_factory=dict)
     operators: tuple[Any, ...] | str = ()
@@ -161,6 +168,21 @@ def _no_operator(value: Any) -> str | None:
     return f"{value!r} is no operator overload{hint}"
 
 
+def _no_pruning(value: object) -> str | None:
+    """Why ``value`` is no table of pruning rules, or ``None``."""
+    if not isinstance(value, Mapping):
+        return f"takes a mapping from operator to rule, got {type(value).__name__}"
+    return next(
+        (reason for op, rule in value.items() if (reason := _no_operator(op) or _no_label(rule, op))), None
+    )
+
+
+def _no_label(rule: Any, overload: Any) -> str | None:
+    label, rewrite = getattr(rule, "label", None), getattr(rule, "rewrite", None)
+    fits = callable(label) and (rewrite is None or callable(rewrite)) and not isinstance(rule, type)
+    return None if fits else f"{overload} leads to {rule!r}, which is no fxc.passes.prune.flow.Rule"
+
+
 def _no_operators(value: object) -> str | None:
     if not isinstance(value, (tuple, list)):
         return f"takes a tuple of operator overloads, got {type(value).__name__}"
@@ -196,6 +218,7 @@ _CHECKS: Mapping[str, Callable[[object], str | None]] = MappingProxyType(
         "lowerings": _no_lowerings,
         "overrides": _no_lowerings,
         "rules": _no_rules,
+        "pruning": _no_pruning,
         "operators": _no_operators,
     }
 )

@@ -94,7 +94,8 @@ def reading(path: Path) -> Iterator[None]:
         raise ArtifactError(f"cannot read {path.name}: {error.strerror}", where=str(path)) from error
     # A damaged document fails wherever its first wrong value is used.
     except (
-        SafetensorError, LookupError, TypeError, ValueError, AttributeError, RuntimeError, SyntaxError
+        SafetensorError, LookupError, TypeError, ValueError, AttributeError, RuntimeError, SyntaxError,
+        OverflowError,
     ) as error:  # fmt: skip
         raise ArtifactError(
             f"{path.name} is malformed ({type(error).__name__}: {str(error)[:200]})",

@@ -38,6 +38,23 @@ class Versions:
 
 
 @dataclass(frozen=True)
+class Speed:
+    """What a device does at most, for estimates of latency that nothing measured.
+
+    Attributes:
+        macs: multiply-accumulates per second.
+        bandwidth: bytes of memory per second.
+        bytes_each: of one number, weight or activation.
+        source: where the figures are from, in words.
+    """
+
+    macs: float
+    bandwidth: float
+    bytes_each: float
+    source: str
+
+
+@dataclass(frozen=True)
 class Target:
     """One ``<device>-<precision>``.
 
@@ -57,6 +74,7 @@ class Target:
         samples: whether its files hold samples of the calibration data, for a toolkit that quantizes by itself.
         versions: what it may be narrowed to; no words where there is nothing to choose.
         made_for: what it was narrowed to, in words.
+        speed: what the device does at most; ``None`` where no source says, or where the name stands for several devices.
     """
 
     name: str
@@ -76,6 +94,7 @@ class Target:
     samples: bool = False
     versions: Versions = field(default_factory=Versions)
     made_for: str = ""
+    speed: Speed | None = None
 
     @property
     def quantized(self) -> bool:

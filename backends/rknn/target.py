@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fxc.compiler.quant import CONVOLUTIONS, MOVES, OpRule, QuantScheme, QuantSpec
-from fxc.compiler.target import Limits, Target
+from fxc.compiler.target import Limits, Speed, Target
 
 A8 = QuantSpec(dtype="int8", qmin=-128, qmax=127)
 """Activations: affine, per tensor."""
@@ -149,7 +149,18 @@ def _first(platform: str) -> Target:
     )
 
 
-RK3588_INT8, RK3588_FP16 = _int8("rk3588"), _fp16("rk3588")
+_RK3588 = (
+    "one of the three cores, on which a model runs by itself: 1024 int8 or 512 float16 or int16 multiply-accumulates per cycle "
+    "(RK3588 TRM, part 1, 36.1) at 1 GHz; memory of 64 bits at 4224 million transfers per second, the most that boards carry"
+)
+
+
+def _rk3588(target: Target, bytes_each: int) -> Target:
+    speed = Speed(macs=1.024e12 / bytes_each, bandwidth=33.8e9, bytes_each=bytes_each, source=_RK3588)
+    return replace(target, speed=speed)
+
+
+RK3588_INT8, RK3588_FP16 = _rk3588(_int8("rk3588"), 1), _rk3588(_fp16("rk3588"), 2)
 RK3576_INT8, RK3576_FP16 = _int8("rk3576"), _fp16("rk3576")
 RK3568_INT8, RK3568_FP16 = _int8("rk3568"), _fp16("rk3568")
 RK3566_INT8, RK3566_FP16 = _int8("rk3566"), _fp16("rk3566")
@@ -157,7 +168,7 @@ RK3562_INT8, RK3562_FP16 = _int8("rk3562"), _fp16("rk3562")
 RV1126B_INT8, RV1126B_FP16 = _int8("rv1126b"), _fp16("rv1126b")
 RV1106_INT8, RV1106B_INT8 = _int8("rv1106"), _int8("rv1106b")
 RV1103_INT8, RV1103B_INT8 = _int8("rv1103"), _int8("rv1103b")
-RK3588_INT16, RK3576_INT16, RK3568_INT16 = _int16("rk3588"), _int16("rk3576"), _int16("rk3568")
+RK3588_INT16, RK3576_INT16, RK3568_INT16 = _rk3588(_int16("rk3588"), 2), _int16("rk3576"), _int16("rk3568")
 RK3562_INT16, RV1126B_INT16, RV1106_INT16 = _int16("rk3562"), _int16("rv1126b"), _int16("rv1106")
 RV1126_INT8, RV1109_INT8 = _first("rv1126"), _first("rv1109")
 

@@ -171,7 +171,7 @@ def compile(  # type: ignore[misc]
         preprocessing=words.preprocessing(preprocessing, image_input),
         image_input=words.image_input(image_input, preprocessing),
         catalogue=catalogue,
-        prune=prune_word(prune, chosen),
+        prune=prune_word(prune, chosen, catalogue),
     )
     artifacts = compile_targets(model, request, chosen, Stages(progress))
     if isinstance(target, str):

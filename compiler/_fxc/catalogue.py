@@ -15,7 +15,7 @@ from fxc.compiler.backend import Emitted, Runner, Violation
 from fxc.compiler.errors import UsageError
 from fxc.compiler.extension import EMPTY, Extension, Functions
 from fxc.compiler.target import Target
-from fxc.extensions import Shelf, fits, functions, installed, resolves, together
+from fxc.extensions import Shelf, fits, functions, installed, pruning_rules, resolves, together
 
 TARGETS = {
     "cpu-int8": "fxc.backends.openvino.target:CPU_INT8",
@@ -89,7 +89,11 @@ PASSES = {
     "prune_channels": "fxc.passes.prune.prune_channels:PruneChannels",
 }
 
+_PRUNES = ("apply_plan", "prune_channels")
+
 LOWERINGS = "fxc.backends.onnx.table:TABLE"
+
+PRUNING = "fxc.passes.prune.rules:RULES"
 
 
 def resolve(reference: str) -> Any:
@@ -154,7 +158,7 @@ class Catalogue:
         shelf = replace(self._shelf, extensions=())
         for extension in self._shelf.extensions:
             add = shelf.with_given if extension.name in given else shelf.with_installed
-            shelf = add(extension, partial(resolves, own=LOWERINGS))
+            shelf = add(extension, partial(resolves, lowerings=LOWERINGS, pruning=PRUNING))
         return shelf
 
     @property
@@ -188,9 +192,17 @@ class Catalogue:
         return MappingProxyType({op: f for e in self.extensions for op, f in functions(e).items()})
 
     @property
+    def pruning(self) -> Mapping[Any, Any]:
+        """What pruning knows about operators: fxc's own rules, then those of all extensions."""
+        added = {op: rule for e in self.extensions for op, rule in pruning_rules(e).items()}
+        return MappingProxyType({**resolve(PRUNING), **added})
+
+    @property
     def operators(self) -> frozenset[str]:
         """Operators of extensions that a program in a file may use, ``"acme.soft_gate.default"``."""
-        return frozenset(str(op) for e in self.extensions for op in (*functions(e), *e.operators))
+        return frozenset(
+            str(op) for e in self.extensions for op in (*functions(e), *pruning_rules(e), *e.operators)
+        )
 
     @property
     def versions(self) -> dict[str, str]:
@@ -251,11 +263,13 @@ class Catalogue:
         """
         from fxc.compiler.passtext import parse_pipeline
 
-        kind = resolve(PASSES["extension"])
-        steps = parse_pipeline(text, PASSES)
-        return tuple(self._with_rules(s) if isinstance(s, kind) else s for s in steps)
+        return tuple(map(self._with_rules, parse_pipeline(text, PASSES)))
 
     def _with_rules(self, step: Any) -> Any:
+        if step.name in _PRUNES:
+            return replace(step, rules=self.pruning)
+        if step.name != "extension":
+            return step
         known = {extension.name: extension for extension in self.extensions}
         if step.of not in known:
             raise UsageError(f"unknown extension {step.of!r}", fix=f"known: {', '.join(known) or 'none'}")

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from fxc.compiler.errors import UsageError
-from fxc.compiler.extension import EMPTY, Extension, Functions
+from fxc.compiler.extension import EMPTY, Extension, Functions, PruningRules
 
 GROUP = "fxc.extensions"
 """Entry-point group: ``[project.entry-points."fxc.extensions"]`` of a package, name to ``"package.module:EXTENSION"``."""
@@ -170,20 +170,20 @@ def _check_room(extension: Extension, room: str, package: str) -> None:
         )
 
 
-def resolves(extension: Extension, shelf: Shelf, *, own: str) -> Extension:
-    """``extension`` with its references resolved, if it lowers nothing that is lowered already.
+def resolves(extension: Extension, shelf: Shelf, *, lowerings: str, pruning: str) -> Extension:
+    """``extension`` with its references resolved, if it does nothing for an operator that is done already.
 
     Args:
-        own: reference to fxc's own lowering table.
+        lowerings, pruning: references to fxc's own lowering table and pruning rules.
 
     Raises:
-        UsageError: a reference that leads nowhere, or an operator that has a lowering.
+        UsageError: a reference that leads nowhere, or an operator that has a lowering or a pruning rule.
     """
     ready = extension.resolved()
+    _no_second_rule(ready, shelf, pruning)
     if not ready.lowerings and not ready.overrides:
         return ready
-    module, _, name = own.partition(":")
-    table = getattr(import_module(module), name)
+    table = _table(lowerings)
     for overload in ready.lowerings:
         if overload in table:
             raise UsageError(
@@ -201,6 +201,31 @@ def resolves(extension: Extension, shelf: Shelf, *, own: str) -> Extension:
         if overload in taken:
             raise UsageError(f"extension {ready.name}: {taken[overload]} lowers {overload} too")
     return ready
+
+
+def _no_second_rule(extension: Extension, shelf: Shelf, own: str) -> None:
+    """No operator has two pruning rules."""
+    if not extension.pruning:
+        return
+    taken = {**dict.fromkeys(_table(own), "fxc"), **_owners(shelf, pruning_rules)}
+    for overload in pruning_rules(extension):
+        if overload in taken:
+            raise UsageError(
+                f"extension {extension.name}: {taken[overload]} has a pruning rule for {overload}",
+                fix="leave it out",
+            )
+
+
+def pruning_rules(extension: Extension) -> PruningRules:
+    """The pruning rules of a resolved extension."""
+    assert isinstance(extension.pruning, Mapping)
+    return extension.pruning
+
+
+def _table(reference: str) -> Mapping[Any, Any]:
+    module, _, name = reference.partition(":")
+    found: Mapping[Any, Any] = getattr(import_module(module), name)
+    return found
 
 
 def functions(extension: Extension) -> Functions:

@@ -18,13 +18,15 @@ from fxc.compiler.program import Program
 from fxc.compiler.target import Target
 from fxc.passes.pipelines import canonical
 from fxc.passes.prune.apply_plan import ApplyPlan
-from fxc.passes.prune.cost import Costs
+from fxc.passes.prune.cost import Costs, Device
+from fxc.passes.prune.flow import Rules
 from fxc.passes.prune.gradients import Loss, gradients_of
 from fxc.passes.prune.groups import structure_of
 from fxc.passes.prune.plan import Plan
 from fxc.passes.prune.prune_channels import PruneChannels
 from fxc.passes.prune.pruned import Pruned, report_of
 from fxc.passes.prune.recalibrate import recompute_batch_norm
+from fxc.passes.prune.rules import RULES
 from fxc.passes.prune.schedule import in_steps
 from fxc.passes.prune.select import Whole
 from fxc.request import Request, captured
@@ -49,6 +51,7 @@ def prune(
     example_kwargs: Mapping[str, Any] | None = None,
     macs: float | None = None,
     params: float | None = None,
+    latency: float | str | None = None,
     criterion: str = "l2",
     ranking: str = "local",
     align: int | None = None,
@@ -73,6 +76,8 @@ def prune(
             :class:`Pruned`, to go on from it.
         ratio: share of the channels of every layer that goes, in [0, 1).
         macs, params: share of the original that may be left, in (0, 1]; the ratio is then found.
+        latency: the same for the time that one image takes on ``target`` by a model of its peaks, or that time, ``"3.5ms"``.
+            Nothing is measured; targets whose peaks are not known refuse.
         criterion: ``l1``, ``l2``, ``bn``, ``fpgm``, ``taylor`` (needs ``data`` and ``loss``) or ``random``.
         ranking: ``local`` takes the same share of every group, ``global`` ranks all channels together.
         align: multiple that widths are rounded to; by default that of ``target``, 1 without one.
@@ -91,9 +96,11 @@ def prune(
     program, catalogue = _canonical(
         model, example_inputs, example_kwargs, dynamic_batch, name, trust, extensions
     )
+    chosen = () if target is None else words.targets(catalogue, target)
     step = prune_step(
-        ratio=ratio, macs=macs, params=params, criterion=criterion, ranking=ranking, align=align,
-        multiple=_multiple(catalogue, target), layers=layers, protect=protect, heads=heads, seed=seed,
+        ratio=ratio, macs=macs, params=params, latency=latency, criterion=criterion, ranking=ranking, align=align,
+        multiple=_multiple(chosen), device=_device(catalogue, chosen, latency), layers=layers, protect=protect, heads=heads, seed=seed,
+        rules=catalogue.pruning,
     )  # fmt: skip
     return _pruned(program, PruneRequest(step, read_plan(plan), data, loss, calibration_data))
 
@@ -129,11 +136,26 @@ def prune_steps(
         model, example_inputs, example_kwargs,
         *(options.pop(word, default) for word, default in _CAPTURE_WORDS),
     )  # fmt: skip
-    multiple = _multiple(catalogue, options.pop("target", None))
-    known = {"macs", "params", "criterion", "ranking", "align", "layers", "protect", "heads", "seed"}
+    target = options.pop("target", None)
+    chosen = () if target is None else words.targets(catalogue, target)
+    known = {
+        "macs",
+        "params",
+        "latency",
+        "criterion",
+        "ranking",
+        "align",
+        "layers",
+        "protect",
+        "heads",
+        "seed",
+    }
     if unknown := sorted(set(options) - known):
         raise UsageError(f"prune_steps takes no {unknown[0]!r}", fix=f"words: {', '.join(sorted(known))}")
-    whole = prune_step(ratio=ratio, multiple=multiple, **options)
+    device = _device(catalogue, chosen, options.get("latency"))
+    whole = prune_step(
+        ratio=ratio, multiple=_multiple(chosen), device=device, rules=catalogue.pruning, **options
+    )
     return _in_steps(program, whole, steps, curve, PruneRequest(whole, None, data, loss, calibration_data))
 
 
@@ -146,18 +168,18 @@ def _in_steps(
     program: Program, whole: PruneChannels, steps: int, curve: str, request: PruneRequest
 ) -> Iterator[Pruned]:
     original, plan = program, None
-    structure = structure_of(program, heads=whole.heads)
-    costs = Costs(structure)
+    structure = structure_of(program, heads=whole.heads, rules=whole.rules)
+    costs = Costs(structure, whole.device)
     first = Whole(
-        {group.name: len(group) for group in structure.prunable},
-        {"macs": costs.macs(), "params": costs.params()},
+        {group.tensors: len(group) for group in structure.prunable},
+        {what: getattr(costs, what)() for what in whole.wanted().budget},
     )
-    for step in in_steps(replace(whole, whole=first), steps, curve):
+    for step in in_steps(replace(whole.as_share(structure), whole=first), steps, curve):
         found = _pruned(
             program, PruneRequest(step, None, request.data, request.loss, request.calibration_data)
         )
         program, plan = found.program, found.plan if plan is None else plan.then(found.plan)
-        yield Pruned(program, plan, report_of(original, program, plan), original)
+        yield Pruned(program, plan, report_of(original, program, plan, whole.device), original, whole.rules)
 
 
 def prune_step(
@@ -165,26 +187,30 @@ def prune_step(
     ratio: float = 0.5,
     macs: float | None = None,
     params: float | None = None,
+    latency: float | str | None = None,
     criterion: str = "l2",
     ranking: str = "local",
     align: int | None = None,
     multiple: int = 1,
+    device: Device | None = None,
     layers: Mapping[str, float] | None = None,
     protect: Sequence[str] = (),
     heads: bool = False,
     seed: int = 0,
+    rules: Rules = RULES,
 ) -> PruneChannels:
     """The pass that a user's words ask for.
 
     Raises:
         UsageError: a value out of range.
     """
-    if layers is not None and not isinstance(layers, Mapping):
+    if layers is not None and not (isinstance(layers, Mapping) and all(isinstance(p, str) for p in layers)):
         raise UsageError("layers takes a mapping from pattern to ratio", fix='layers={"layer4.*": 0.2}')
     return PruneChannels(
         ratio=ratio,
         macs=macs,
         params=params,
+        latency=latency,
         criterion=criterion,
         ranking=ranking,
         align=multiple if align is None else align,
@@ -192,6 +218,8 @@ def prune_step(
         protect=words.names("protect", protect),
         heads=heads,
         seed=seed,
+        rules=rules,
+        device=device,
     )
 
 
@@ -221,9 +249,29 @@ def _canonical(
     return run_pipeline(captured(model, request), canonical()), catalogue
 
 
-def _multiple(catalogue: Catalogue, target: Any) -> int:
+def _multiple(targets: Sequence[Target]) -> int:
     """The channel multiple that suits every target."""
-    return 1 if target is None else lcm(*(t.channel_multiple for t in words.targets(catalogue, target)))
+    return lcm(*(target.channel_multiple for target in targets))
+
+
+def _device(catalogue: Catalogue, targets: Sequence[Target], latency: Any) -> Device | None:
+    """What is known of the one target's speed.
+
+    Raises:
+        UsageError: a latency is asked for, and there is no target, more than one, or one whose speed is not known.
+    """
+    if len(targets) == 1 and targets[0].speed is not None:
+        return Device(targets[0].name, targets[0].speed, targets[0].channel_multiple)
+    if latency is None:
+        return None
+    known = ", ".join(target.name for target in catalogue.targets() if target.speed is not None)
+    if len(targets) != 1:
+        raise UsageError("latency is of one target", fix=f"one of {known}")
+    raise UsageError(
+        f"the speed of {targets[0].name} is not known",
+        why="no source gives its peaks, or its name stands for several devices",
+        fix=f"macs=…, or one of {known}; a Target of your own may carry a Speed",
+    )
 
 
 def _pruned(program: Program, request: PruneRequest) -> Pruned:
@@ -231,16 +279,21 @@ def _pruned(program: Program, request: PruneRequest) -> Pruned:
     if request.plan is not None:
         plan: Plan = request.plan
     else:
+        if step.criterion != "taylor" and (request.data is not None or request.loss is not None):
+            raise UsageError(
+                f"data and loss are not read by the criterion {step.criterion}",
+                fix='criterion="taylor"; calibration_data measures batch norms',
+            )
         if step.criterion == "taylor" and request.data is not None and request.loss is not None:
             step = replace(step, gradients=gradients_of(program, request.data, request.loss))
-        plan = step.plan(structure_of(program, heads=step.heads))
-    after = run_pipeline(program, (ApplyPlan(plan=plan),))
+        plan = step.plan(structure_of(program, heads=step.heads, rules=step.rules))
+    after = run_pipeline(program, (ApplyPlan(plan=plan, rules=step.rules),))
     if request.calibration_data is not None:
         after = recompute_batch_norm(after, request.calibration_data)
-    return Pruned(after, plan, report_of(program, after, plan), program)
+    return Pruned(after, plan, report_of(program, after, plan, step.device), program, step.rules)
 
 
-def prune_word(given: Any, targets: Sequence[Target]) -> Pass | None:
+def prune_word(given: Any, targets: Sequence[Target], catalogue: Catalogue) -> Pass | None:
     """What ``fxc.compile(…, prune=…)`` asks for: a ratio, the words of :func:`prune`, or a plan.
 
     Raises:
@@ -249,13 +302,14 @@ def prune_word(given: Any, targets: Sequence[Target]) -> Pass | None:
     if given is None:
         return None
     if isinstance(given, (Plan, str, Path)):
-        return ApplyPlan(plan=read_plan(given))
-    multiple = lcm(*(target.channel_multiple for target in targets))
+        return ApplyPlan(plan=read_plan(given), rules=catalogue.pruning)
+    multiple = _multiple(targets)
     if isinstance(given, Mapping):
-        known = {f.name for f in fields(PruneChannels)} - {"gradients", "whole"}
+        known = {f.name for f in fields(PruneChannels)} - {"gradients", "whole", "rules", "device"}
         if unknown := sorted(set(given) - known):
             raise UsageError(f"prune takes no {unknown[0]!r}", fix=f"words: {', '.join(sorted(known))}")
-        return prune_step(multiple=multiple, **given)
+        device = _device(catalogue, targets, given.get("latency"))
+        return prune_step(multiple=multiple, device=device, rules=catalogue.pruning, **given)
     if isinstance(given, (int, float)) and not isinstance(given, bool):
-        return prune_step(ratio=given, multiple=multiple)
+        return prune_step(ratio=given, multiple=multiple, rules=catalogue.pruning)
     raise UsageError(f"prune takes a ratio, a mapping or a plan, got {type(given).__name__}", fix="prune=0.5")

@@ -17,6 +17,7 @@ from fxc.compiler.config import QuantConfig
 from fxc.compiler.errors import LegalityError, UsageError
 from fxc.compiler.passbase import Pass
 from fxc.compiler.program import Note, Program
+from fxc.compiler.serialize import load_program
 from fxc.compiler.target import Target
 from fxc.passes.extension import ExtensionRules
 from fxc.passes.image_input import ImageInput
@@ -76,6 +77,8 @@ def captured(model: Any, request: Request) -> Program:
     """
     if isinstance(model, Pruned):
         model = model.program
+    if isinstance(model, (str, Path)) and Path(model).is_dir():
+        model = load_program(model, operators=request.catalogue.operators)
     if isinstance(model, Program):
         model = _with_examples(model, request)
     return capture(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fxc import words
+from fxc.catalogue import with_extensions
+from fxc.compiler.extension import Extension
 from fxc.compiler.pipeline import run_pipeline
 from fxc.passes.pipelines import canonical
 from fxc.passes.prune.permute import permuted_for
@@ -27,6 +29,7 @@ def sparsify(
     dynamic_batch: bool | None = None,
     name: str | None = None,
     trust: bool = False,
+    extensions: Iterable[Extension] | Extension = (),
 ) -> Sparse:
     """Hide single weights of every convolution and linear layer.
 
@@ -35,7 +38,7 @@ def sparsify(
         artifact = fxc.compile(sparse.finish(), "jetson-int8", calibration_data=loader)
 
     Args:
-        model, example_inputs, example_kwargs, dynamic_batch, name, trust: as in :func:`fxc.compile`.
+        model, example_inputs, example_kwargs, dynamic_batch, name, trust, extensions: as in :func:`fxc.compile`.
         pattern: ``"2:4"``, two of every four weights along the input channels stay; or a ratio in [0, 1) that goes.
         block: outputs and inputs that go together, with a ratio.
         criterion: ``magnitude`` or ``random``.
@@ -47,12 +50,18 @@ def sparsify(
         UsageError: no such pattern, criterion or block.
         CaptureError: the model cannot be captured.
     """
-    wanted = Pattern.parse(pattern, block=tuple(block), criterion=criterion, seed=seed)
+    wanted = Pattern.parse(
+        pattern,
+        block=tuple(block) if isinstance(block, (tuple, list)) else block,
+        criterion=criterion,
+        seed=seed,
+    )
+    catalogue = with_extensions(extensions)
     request = Request(
-        target=words.targets(Request.catalogue, "cpu-fp32")[0], example_inputs=example_inputs,
-        example_kwargs=example_kwargs, dynamic_batch=dynamic_batch, name=name, trust=trust,
+        target=catalogue.target("cpu-fp32"), example_inputs=example_inputs,
+        example_kwargs=example_kwargs, dynamic_batch=dynamic_batch, name=name, trust=trust, catalogue=catalogue,
     )  # fmt: skip
     program = run_pipeline(captured(model, request), canonical())
     if wanted.of and permute:
-        program = permuted_for(program, wanted.keep, wanted.of, seed=seed)
+        program = permuted_for(program, wanted.keep, wanted.of, seed=seed, rules=catalogue.pruning)
     return sparsified(program, wanted, words.names("protect", protect))

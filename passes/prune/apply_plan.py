@@ -9,9 +9,11 @@ from fxc.compiler.errors import UsageError
 from fxc.compiler.passbase import LOSSY, Pass, PassResult, Promise
 from fxc.compiler.program import Program
 from fxc.passes.prune.cut import cut_program
+from fxc.passes.prune.flow import Rules
 from fxc.passes.prune.groups import structure_of
 from fxc.passes.prune.notes import notes_of
 from fxc.passes.prune.plan import Plan
+from fxc.passes.prune.rules import RULES
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,7 @@ class ApplyPlan(Pass):
     Attributes:
         of: the plan's hash; filled in from ``plan``.
         plan: the plan.
+        rules: what pruning knows about operators; not part of the text, the catalogue puts in those of extensions.
     """
 
     name: ClassVar[str] = "apply_plan"
@@ -29,6 +32,7 @@ class ApplyPlan(Pass):
 
     of: str = ""
     plan: Plan | None = field(default=None, compare=False, repr=False)
+    rules: Rules = field(default_factory=lambda: RULES, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.plan is not None:
@@ -46,17 +50,17 @@ class ApplyPlan(Pass):
                 why="its text holds the plan's hash alone",
                 fix="ApplyPlan(plan=plan)",
             )
-        structure = structure_of(program, heads=self.plan.heads)
+        structure = structure_of(program, heads=self.plan.heads, rules=self.rules)
         keep, notes = self.plan.keep(structure), notes_of(self.plan, self.name)
         if keep.all():
             return PassResult(program, modified=False, notes=notes)
         return PassResult(cut_program(structure, keep, self.name), modified=True, notes=notes)
 
 
-def apply_plan(program: Program, plan: Plan) -> Program:
+def apply_plan(program: Program, plan: Plan, rules: Rules = RULES) -> Program:
     """The smaller program.
 
     Raises:
         UsageError: the plan is another program's.
     """
-    return ApplyPlan(plan=plan).apply(program).program
+    return ApplyPlan(plan=plan, rules=rules).apply(program).program

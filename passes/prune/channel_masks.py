@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from fxc.compiler.editor import Editor
 from fxc.compiler.program import Program
 from fxc.passes.prune.apply_plan import apply_plan
-from fxc.passes.prune.atoms import Flags
-from fxc.passes.prune.groups import Structure, structure_of
-from fxc.passes.prune.masks import with_masks
+from fxc.passes.prune.flow import Rules
+from fxc.passes.prune.groups import structure_of
+from fxc.passes.prune.masks import masks_of, with_masks
 from fxc.passes.prune.plan import Plan
-
-_NOT_HIDDEN = ("mean", "var")
-"""Statistics of a batch norm: its scale and shift are hidden, so that nothing of them is seen."""
+from fxc.passes.prune.rules import RULES
 
 
 @dataclass(frozen=True)
@@ -27,11 +24,13 @@ class Masked:
         program: the masked one; its parameters are its own.
         plan: what is hidden.
         original: the program as it was.
+        rules: what pruning knows about operators.
     """
 
     program: Program
     plan: Plan
     original: Program
+    rules: Rules = field(default_factory=lambda: RULES, repr=False)
 
     def recover(self) -> Program:
         """The program as it was, with exactly its weights, whatever happened to the masked one."""
@@ -47,10 +46,10 @@ class Masked:
         for node in editor.graph.nodes:
             if node.op == "get_attr":
                 editor.set_tensor(node, self.program.tensor(str(node.target)))
-        return apply_plan(editor.finish(), self.plan)
+        return apply_plan(editor.finish(), self.plan, self.rules)
 
 
-def mask(program: Program, plan: Plan) -> Masked:
+def mask(program: Program, plan: Plan, rules: Rules = RULES) -> Masked:
     """Hide what ``plan`` would remove.
 
     The masked program computes what the pruned one computes, except where a statistic is taken over pruned channels
@@ -60,22 +59,5 @@ def mask(program: Program, plan: Plan) -> Masked:
         UsageError: the plan is another program's.
     """
     plan.check(program)
-    structure = structure_of(program, heads=plan.heads)
-    return Masked(with_masks(program, _masks(structure, plan.keep(structure))), plan, program)
-
-
-def _masks(structure: Structure, keep: Flags) -> dict[str, Tensor]:
-    """For each tensor that would shrink ones and zeros, by every path under which it is read."""
-    masks: dict[str, Tensor] = {}
-    for slot in structure.slots:
-        stays = keep[slot.atoms]
-        if stays.all() or slot.plays(*_NOT_HIDDEN):
-            continue
-        tensor = structure.program.tensor(slot.target)
-        shape = [-1 if axis == slot.axis else 1 for axis in range(tensor.dim())]
-        own = torch.from_numpy(stays).to(tensor.device).reshape(shape)
-        masks[slot.target] = masks[slot.target] & own if slot.target in masks else own
-    same = {id(structure.program.tensor(target)): values for target, values in masks.items()}
-    nodes = (n for n in structure.program.graph.nodes if n.op == "get_attr")
-    found = {str(n.target): same.get(id(structure.program.tensor(str(n.target)))) for n in nodes}
-    return {target: values for target, values in found.items() if values is not None}
+    structure = structure_of(program, heads=plan.heads, rules=rules)
+    return Masked(with_masks(program, masks_of(structure, plan.keep(structure))), plan, program, rules)

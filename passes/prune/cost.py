@@ -3,21 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from math import prod
 
 import numpy as np
 from torch import Tensor, fx, nn
 
 from fxc.compiler.macs import batch_of_one, macs_of
+from fxc.compiler.program import Program
+from fxc.compiler.target import Speed
 from fxc.passes.prune.atoms import Flags, Ints
 from fxc.passes.prune.groups import Structure
+from fxc.passes.prune.roofline import seconds_of
+
+
+@dataclass(frozen=True)
+class Device:
+    """What an estimate of latency knows of a device.
+
+    Attributes:
+        name: of the target.
+        speed: what it does at most.
+        multiple: channels that it works in at once.
+    """
+
+    name: str
+    speed: Speed
+    multiple: int = 1
+
+
+def latency_of(program: Program, device: Device) -> float:
+    """Seconds that a program takes for a batch of one, by the model in :mod:`fxc.passes.prune.roofline`."""
+    return sum(seconds_of(node, _full, device.speed, device.multiple) for node in program.graph.nodes)
 
 
 class Costs:
-    """Multiply-accumulates and parameters of a program, whole or cut."""
+    """Multiply-accumulates, parameters and, by a model of a device, the latency of a program, whole or cut.
 
-    def __init__(self, structure: Structure):
-        self._structure = structure
+    Args:
+        structure: of the program.
+        device: for the latency.
+    """
+
+    def __init__(self, structure: Structure, device: Device | None = None):
+        self._structure, self._device = structure, device
         self._layers = [n for n in structure.program.graph.nodes if macs_of(n, _full) > 0]
         seen: dict[int, fx.Node] = {}
         for node in structure.program.graph.nodes:
@@ -38,6 +67,13 @@ class Costs:
         """Numbers in parameters, shared ones once."""
         shape = _full if keep is None else self._shapes(keep)
         return sum(prod(shape(node)) for node in self._tensors)
+
+    def latency(self, keep: Flags | None = None) -> float:
+        """Seconds for a batch of one, by the model in :mod:`fxc.passes.prune.roofline`."""
+        assert self._device is not None
+        shape = _full if keep is None else self._shapes(keep)
+        speed, multiple = self._device.speed, self._device.multiple
+        return sum(seconds_of(node, shape, speed, multiple) for node in self._structure.program.graph.nodes)
 
     def _shapes(self, keep: Flags) -> Callable[[fx.Node], Sequence[int]]:
         """Shapes after the cut; each label is counted once."""

@@ -9,21 +9,26 @@ import torch
 from torch import Tensor, fx, nn
 
 from fxc.compiler.editor import Editor
+from fxc.compiler.errors import PassError
 from fxc.compiler.fakes import fresh, is_plain
+from fxc.compiler.origin import op_name, where
 from fxc.compiler.program import Program
 from fxc.passes.prune.atoms import Flags, Label
-from fxc.passes.prune.flow import Changes, Cut, Rules
+from fxc.passes.prune.flow import Changes, Cut, asked
+from fxc.passes.prune.foreign import check_foreign, is_foreign
 from fxc.passes.prune.groups import Structure
-from fxc.passes.prune.rules import RULES
 
 
-def cut_program(structure: Structure, keep: Flags, made_by: str, rules: Rules = RULES) -> Program:
+def cut_program(structure: Structure, keep: Flags, made_by: str) -> Program:
     """The program without the atoms that do not stay.
 
     Args:
         structure: of the program; its program is left as it is.
         keep: whether each atom stays, from :meth:`Structure.keep`.
         made_by: the pass's name.
+
+    Raises:
+        PassError: another package's rule failed, or is wrong about this program.
     """
     program, cut = structure.program, Cut(structure.flow, keep)
     editor = Editor(program, made_by)
@@ -39,11 +44,18 @@ def cut_program(structure: Structure, keep: Flags, made_by: str, rules: Rules = 
             editor.set_tensor(new, tensors[id(original)])
             changed.add(new)
         elif old.op == "call_function" and not changed.isdisjoint(new.all_input_nodes):
-            rule = rules.get(old.target)
-            changes = {} if rule is None or rule.rewrite is None else rule.rewrite(cut, old)
-            _rewrite(editor, new, fx.map_arg(changes, copies.__getitem__), values.of(old))
+            rule = structure.rules.get(old.target)
+            changes = {} if rule is None or rule.rewrite is None else asked(rule.rewrite, cut, old)
+            changes, value = fx.map_arg(changes, copies.__getitem__), values.of(old)
+            if is_foreign(structure, old):
+                _rewrite(editor, new, changes, None)
+                _check_shape(new, value)
+            else:
+                _rewrite(editor, new, changes, value)
             changed.add(new)
-    return editor.finish()
+    smaller = editor.finish()
+    check_foreign(structure, keep, smaller)
+    return smaller
 
 
 def _cut_tensor(tensor: Tensor, node: fx.Node, cut: Cut) -> Tensor:
@@ -62,6 +74,17 @@ def _rewrite(editor: Editor, node: fx.Node, changes: Changes, value: Tensor | No
     editor.retarget(node, node.target, args, {**node.kwargs, **named}, val=value)
     if value is None:
         editor.revalue(node)
+
+
+def _check_shape(node: fx.Node, wanted: Tensor | None) -> None:
+    """Whether another package's operator gives the shape that its labels promise."""
+    found = node.meta["val"]
+    if wanted is not None and tuple(map(str, found.shape)) != tuple(map(str, wanted.shape)):
+        raise PassError(
+            f"the pruning rule of {op_name(node)} is wrong",
+            where=where(node),
+            why=f"by its labels the value is {list(wanted.shape)}, the operator makes {list(found.shape)}",
+        )
 
 
 class _Values:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, fx
 
-from fxc.compiler.errors import PassError
+from fxc.compiler.errors import FxcError, PassError
 from fxc.compiler.origin import op_name, where
 from fxc.compiler.program import Program
 from fxc.passes.prune.atoms import Atoms, Dims, Flags, Ints, Label
+
+Walk = TypeVar("Walk")
+Found = TypeVar("Found")
 
 STAND_IN = 1009
 """A symbolic size counts as this prime, so that it never looks like a factor of a width."""
@@ -107,7 +110,7 @@ class Flow:
         rule = rules.get(node.target) or _general(node.target, rules)
         if rule is None:
             return unknown(self, node)
-        return rule.label(self, node)
+        return asked(rule.label, self, node)
 
     def _parameter(self, node: fx.Node) -> Dims:
         """Atoms of a tensor; the same ones wherever it is read, under whatever name."""
@@ -180,6 +183,24 @@ class Cut:
 
 
 Rules: TypeAlias = Mapping[Any, Rule]
+
+
+def asked(question: Callable[[Walk, fx.Node], Found], walk: Walk, node: fx.Node) -> Found:
+    """What a rule answers about a node.
+
+    Raises:
+        PassError: it failed; another package's rule may raise anything, and the user must read whose rule it was.
+    """
+    try:
+        return question(walk, node)
+    except FxcError:
+        raise
+    except Exception as error:
+        raise PassError(
+            f"the pruning rule of {op_name(node)} failed",
+            where=where(node),
+            why=f"{type(error).__name__}: {error}",
+        ) from error
 
 
 def unknown(flow: Flow, node: fx.Node) -> Dims:

@@ -19,7 +19,7 @@ def gradients_of(program: Program, data: Iterable[Any], loss: Loss) -> dict[str,
     """The gradient of the summed loss for every parameter, by name; the model runs in evaluation mode.
 
     Raises:
-        UsageError: there is no batch, or the loss does not depend on the parameters.
+        UsageError: there is no batch, or the loss is no scalar that depends on the parameters.
     """
     module = program.module()
     named = {name: p for name, p in module.named_parameters() if p.requires_grad}
@@ -28,6 +28,10 @@ def gradients_of(program: Program, data: Iterable[Any], loss: Loss) -> dict[str,
     with torch.enable_grad():
         for batch in data:
             value = loss(module, batch)
+            if isinstance(value, Tensor) and value.numel() != 1:
+                raise UsageError(
+                    f"the loss is a tensor {list(value.shape)}", fix="loss(model, batch) -> scalar"
+                )
             if not isinstance(value, Tensor) or not value.requires_grad:
                 raise UsageError(
                     "the loss does not depend on the model's parameters", fix="loss(model, batch) -> scalar"

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from torch import fx
@@ -14,7 +13,7 @@ from fxc.compiler.macs import LINEAR, WEIGHTED
 from fxc.compiler.origin import label_of
 from fxc.compiler.program import Program
 from fxc.passes.prune.atoms import Flags, Ints, Label, Mark
-from fxc.passes.prune.flow import Choice, Flow, Rule
+from fxc.passes.prune.flow import Choice, Flow, Rules
 from fxc.passes.prune.roles import Use, uses
 from fxc.passes.prune.rules import RULES
 
@@ -56,6 +55,8 @@ class Group:
         units: for each unit the class of its atoms. A unit is what goes at once: one channel, or several that are tied.
         layers: labels of the layers that make the channels, in graph order.
         slots: positions in :attr:`Structure.slots` of the axes that shrink.
+        tensors: these axes in words, ``"conv.weight[0]"``, with the indices of a unit if there are several. No two groups
+            that can shrink have the same, and they stay what they are when some units go: names may not.
         width: channels of its first layer per unit.
         fixed: why it cannot shrink; empty if it can.
         changes_statistics: norms and means that are taken over the channels, by label.
@@ -65,6 +66,7 @@ class Group:
     layers: tuple[str, ...]
     units: Ints
     slots: tuple[int, ...]
+    tensors: tuple[str, ...]
     width: int
     fixed: tuple[str, ...] = ()
     changes_statistics: tuple[str, ...] = ()
@@ -83,6 +85,7 @@ class Structure:
         classes: for each atom the smallest one that is removed with it.
         slots: every axis of every tensor that has atoms.
         groups: in graph order, those that cannot shrink too.
+        rules: by which it was found, and by which it is cut.
     """
 
     program: Program
@@ -90,6 +93,7 @@ class Structure:
     classes: Ints
     slots: tuple[Slot, ...]
     groups: tuple[Group, ...]
+    rules: Rules = field(default_factory=lambda: RULES)
 
     @cached_property
     def prunable(self) -> tuple[Group, ...]:
@@ -128,7 +132,7 @@ class Structure:
         return found
 
 
-def structure_of(program: Program, *, heads: bool = False, rules: Mapping[Any, Rule] = RULES) -> Structure:
+def structure_of(program: Program, *, heads: bool = False, rules: Rules = RULES) -> Structure:
     """Find the groups of a canonical program.
 
     Args:
@@ -141,10 +145,10 @@ def structure_of(program: Program, *, heads: bool = False, rules: Mapping[Any, R
     """
     flow, classes = _settled(program, heads, rules)
     slots = _slots(flow)
-    return Structure(program, flow, classes, slots, _groups(flow, classes, slots))
+    return Structure(program, flow, classes, slots, _groups(flow, classes, slots), rules)
 
 
-def _settled(program: Program, heads: bool, rules: Mapping[Any, Rule]) -> tuple[Flow, Ints]:
+def _settled(program: Program, heads: bool, rules: Rules) -> tuple[Flow, Ints]:
     """The labels, once no choice of a factor leads into what cannot shrink while another is left to try."""
     picks: dict[tuple[fx.Node, int], int] = {}
     for _ in range(_ROUNDS):
@@ -205,11 +209,16 @@ def _groups(flow: Flow, classes: Ints, slots: Sequence[Slot]) -> tuple[Group, ..
             continue
         units, (width, layers) = _in_order(members[part]), makers[number]
         fixed = reasons.get(number, ()) if pinned[units[0]] else _too_few(units)
-        own = tuple(map(int, np.unique(places[part])))
-        made.append(
-            Group(layers[0], layers, units, own, width // len(units), fixed, statistics.get(number, ()))
-        )
+        own, counts = np.unique(places[part], return_counts=True)
+        tensors = _in_words(slots, own, counts // len(units))
+        places_of, marks = tuple(map(int, own)), statistics.get(number, ())
+        made.append(Group(layers[0], layers, units, places_of, tensors, width // len(units), fixed, marks))
     return _named(made)
+
+
+def _in_words(slots: Sequence[Slot], places: Ints, counts: Ints) -> tuple[str, ...]:
+    said = (f"{slots[place].target}[{slots[place].axis}]" for place in places)
+    return tuple(text if count == 1 else f"{text} x{count}" for text, count in zip(said, counts))
 
 
 def _makers(flow: Flow, classes: Ints, group_of: Ints) -> dict[int, tuple[int, tuple[str, ...]]]:

@@ -41,10 +41,7 @@ class Importance:
         Raises:
             UsageError: an unknown criterion, Taylor without gradients, or weights that are not finite.
         """
-        if self.criterion not in CRITERIA:
-            raise UsageError(
-                f"unknown criterion {self.criterion!r}", fix=f"known criteria: {', '.join(CRITERIA)}"
-            )
+        check_criterion(self.criterion)
         if self.criterion == "taylor" and not self.gradients:
             raise UsageError(
                 "the Taylor criterion needs data and a loss", fix="fxc.prune(…, data=batches, loss=function)"
@@ -92,6 +89,16 @@ class Importance:
 
     def _tensor(self, slot: Slot) -> Tensor:
         return self.structure.program.tensor(slot.target).detach()
+
+
+def check_criterion(name: object) -> None:
+    """Whether there is such a criterion.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if not isinstance(name, str) or name not in CRITERIA:
+        raise UsageError(f"unknown criterion {name!r}", fix=f"known criteria: {', '.join(CRITERIA)}")
 
 
 def _of_mean_one(scores: Floats) -> Floats:

@@ -10,9 +10,14 @@ from torch import Tensor, fx, nn
 from fxc.compiler.editor import Editor
 from fxc.compiler.origin import origin_of
 from fxc.compiler.program import Program
+from fxc.passes.prune.atoms import Flags
+from fxc.passes.prune.groups import Structure
 
 MASK = "mask"
 """What made the nodes, as their origin tells."""
+
+_NOT_HIDDEN = ("mean", "var")
+"""Statistics of a batch norm: its scale and shift are hidden, so that nothing of them is seen."""
 
 aten = torch.ops.aten
 
@@ -75,3 +80,20 @@ def _hide(editor: Editor, node: fx.Node, mask: Tensor) -> None:
         hidden = editor.call(aten.mul.Tensor, (node, values), origins=(node,), suffix=".masked")
     for reader in readers:
         reader.replace_input_with(node, hidden)
+
+
+def masks_of(structure: Structure, keep: Flags) -> dict[str, Tensor]:
+    """For each tensor that would shrink ones and zeros, by every path under which it is read."""
+    masks: dict[str, Tensor] = {}
+    for slot in structure.slots:
+        stays = keep[slot.atoms]
+        if stays.all() or slot.plays(*_NOT_HIDDEN):
+            continue
+        tensor = structure.program.tensor(slot.target)
+        shape = [-1 if axis == slot.axis else 1 for axis in range(tensor.dim())]
+        own = torch.from_numpy(stays).to(tensor.device).reshape(shape)
+        masks[slot.target] = masks[slot.target] & own if slot.target in masks else own
+    same = {id(structure.program.tensor(target)): values for target, values in masks.items()}
+    nodes = (n for n in structure.program.graph.nodes if n.op == "get_attr")
+    found = {str(n.target): same.get(id(structure.program.tensor(str(n.target)))) for n in nodes}
+    return {target: values for target, values in found.items() if values is not None}

@@ -51,6 +51,7 @@ def group_norm(flow: Flow, node: fx.Node) -> Dims:
     """group_norm(x, groups, weight, bias): every group loses the same channels; a group of one channel goes whole."""
     dims, groups = flow.of(tensor_argument(node)), int_argument(node, 1)
     label = dims[1]
+    flow.atoms.statistic(dims[2:], "group_norm over positions", node)
     for tensor in node.args[2:4]:
         if isinstance(tensor, fx.Node):
             flow.atoms.tie(label, flow.of(tensor)[0], node)

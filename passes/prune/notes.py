@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from fxc.compiler.program import Note
+from fxc.compiler.program import Note, Program
+from fxc.passes.prune.cost import Device, latency_of
 from fxc.passes.prune.plan import Plan
 
 
@@ -18,3 +19,12 @@ def notes_of(plan: Plan, by: str) -> tuple[Note, ...]:
         if len(g.kept) < g.units and g.changes_statistics
     )
     return (*kept, *changed)
+
+
+def latency_note(before: Program, after: Program, device: Device, by: str) -> Note:
+    """What a model of a device makes of both programs."""
+    old, new = (1e3 * latency_of(program, device) for program in (before, after))
+    text = (
+        f"latency {old:.3g} -> {new:.3g} ms by a model of {device.name}, not measured: {device.speed.source}"
+    )
+    return Note("info", text, None, by)

@@ -13,13 +13,17 @@ from torch import Tensor
 from fxc.compiler.editor import Editor, detached
 from fxc.compiler.program import Program
 from fxc.passes.prune.atoms import Floats, Ints
+from fxc.passes.prune.flow import Rules
 from fxc.passes.prune.groups import Group, Structure, structure_of
+from fxc.passes.prune.rules import RULES
 
 _ROWS = 1024
 """Rows of the readers' weights that the search looks at."""
 
 
-def permuted_for(program: Program, keep: int = 2, of: int = 4, *, rounds: int = 4, seed: int = 0) -> Program:
+def permuted_for(
+    program: Program, keep: int = 2, of: int = 4, *, rounds: int = 4, seed: int = 0, rules: Rules = RULES
+) -> Program:
     """The program with the channels of each group in another order.
 
     Args:
@@ -27,8 +31,9 @@ def permuted_for(program: Program, keep: int = 2, of: int = 4, *, rounds: int = 
         keep, of: the pattern.
         rounds: how often every stripe meets as many others as there are stripes, at most.
         seed: of the order in which they meet.
+        rules: what pruning knows about operators.
     """
-    structure = structure_of(program)
+    structure = structure_of(program, rules=rules)
     rng = np.random.default_rng(seed)
     moves: dict[int, Ints] = {}
     for group in structure.prunable:

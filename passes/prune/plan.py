@@ -19,7 +19,7 @@ from fxc.passes.prune.atoms import Flags, Floats, Ints
 from fxc.passes.prune.groups import Structure
 from fxc.passes.prune.select import removed
 
-KIND, FORMAT = "fxc pruning plan", 1
+KIND, FORMAT = "fxc pruning plan", 2
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class PlannedGroup:
     Attributes:
         name: of the group.
         layers: labels of the layers that make its channels.
+        tensors: axes that shrink, ``"conv.weight[0]"``; by them a later plan's group is known.
         units: how many there are, and ``width``, the channels of its layer in each.
         kept: the numbers of the units that stay, ascending.
         scores: of every unit.
@@ -37,6 +38,7 @@ class PlannedGroup:
 
     name: str
     layers: tuple[str, ...]
+    tensors: tuple[str, ...]
     units: int
     width: int
     kept: tuple[int, ...]
@@ -99,8 +101,15 @@ class Plan:
         Raises:
             UsageError: the groups of ``later`` are not what this plan leaves.
         """
-        after = {group.name: group for group in later.groups}
-        return replace(self, groups=tuple(_joined(group, after.get(group.name)) for group in self.groups))
+        after = {group.tensors: group for group in later.groups}
+        joined = tuple(_joined(group, after.pop(group.tensors, None)) for group in self.groups)
+        if new := [group for group in after.values() if len(group.kept) < group.units]:
+            raise UsageError(
+                f"the later plan shrinks {new[0].name}, which the first one does not know",
+                why="some dimensions can shrink only once others have",
+                fix="apply the plans one after the other",
+            )
+        return replace(self, groups=joined)
 
     def digest(self) -> str:
         """A hash of what goes; scores do not count."""
@@ -136,6 +145,7 @@ def plan_of(structure: Structure, scores: Mapping[str, Floats], kept: Mapping[st
         PlannedGroup(
             name=group.name,
             layers=group.layers,
+            tensors=group.tensors,
             units=len(group),
             width=group.width,
             kept=tuple(map(int, kept.get(group.name, np.arange(len(group))))),
@@ -184,6 +194,7 @@ def _decoded_group(value: Mapping[str, Any]) -> PlannedGroup:
     return PlannedGroup(
         name=str(value["name"]),
         layers=tuple(map(str, value["layers"])),
+        tensors=tuple(map(str, value["tensors"])),
         units=units,
         width=int(value["width"]),
         kept=kept,

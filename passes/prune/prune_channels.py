@@ -3,19 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from math import isfinite, nan
 from typing import ClassVar
 
 from torch import Tensor
 
+from fxc.compiler.errors import UsageError
 from fxc.compiler.passbase import LOSSY, Pass, PassResult, Promise
 from fxc.compiler.program import Program
+from fxc.passes.prune.cost import Device, latency_of
 from fxc.passes.prune.cut import cut_program
+from fxc.passes.prune.flow import Rules
 from fxc.passes.prune.groups import Structure, structure_of
-from fxc.passes.prune.importance import Importance
-from fxc.passes.prune.notes import notes_of
+from fxc.passes.prune.importance import Importance, check_criterion
+from fxc.passes.prune.notes import latency_note, notes_of
 from fxc.passes.prune.plan import Plan, plan_of
+from fxc.passes.prune.rules import RULES
 from fxc.passes.prune.select import Wanted, Whole, select
+
+
+def milliseconds(text: str) -> float:
+    """``"3.5ms"`` as a number.
+
+    Raises:
+        UsageError: another form.
+    """
+    try:
+        value = float(text.removesuffix("ms"))
+    except ValueError:
+        value = nan
+    if not text.endswith("ms") or not isfinite(value) or value <= 0:
+        raise UsageError(
+            f"latency {text!r} cannot be read", fix='latency="3.5ms", or latency=0.5 for half of what it is'
+        )
+    return value
 
 
 @dataclass(frozen=True)
@@ -27,6 +49,7 @@ class PruneChannels(Pass):
     Attributes:
         ratio: share of the channels that goes, in [0, 1).
         macs, params: share of the original that may be left, in (0, 1]; the ratio is then found.
+        latency: the same for the time that a model of ``device`` estimates, or that time, ``"3.5ms"``.
         criterion: what makes a channel matter; one of :data:`fxc.passes.prune.importance.CRITERIA`.
         ranking: ``local`` within each group, or ``global``.
         align: multiple that widths are rounded to.
@@ -36,6 +59,8 @@ class PruneChannels(Pass):
         seed: of the random criterion.
         gradients: by parameter, for the Taylor criterion.
         whole: what shares are of, for one of several steps.
+        device: that latency is estimated for; not part of the text either.
+        rules: what pruning knows about operators; not part of the text, the catalogue puts in those of extensions.
     """
 
     name: ClassVar[str] = "prune_channels"
@@ -45,6 +70,7 @@ class PruneChannels(Pass):
     ratio: float = 0.5
     macs: float | None = None
     params: float | None = None
+    latency: float | str | None = None
     criterion: str = "l2"
     ranking: str = "local"
     align: int = 1
@@ -54,8 +80,15 @@ class PruneChannels(Pass):
     seed: int = 0
     gradients: Mapping[str, Tensor] = field(default_factory=dict, compare=False, repr=False)
     whole: Whole = field(default_factory=Whole, compare=False, repr=False)
+    rules: Rules = field(default_factory=lambda: RULES, compare=False, repr=False)
+    device: Device | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.seed, int) or isinstance(self.seed, bool) or self.seed < 0:
+            raise UsageError(f"seed must be a whole number from 0 up, got {self.seed!r}", fix="seed=0")
+        if not isinstance(self.heads, bool):
+            raise UsageError(f"heads takes True or False, got {self.heads!r}", fix="heads=True")
+        check_criterion(self.criterion)
         self.wanted()
 
     def wanted(self) -> Wanted:
@@ -64,15 +97,17 @@ class PruneChannels(Pass):
         Raises:
             UsageError: one of them is out of range.
         """
-        budget = {"macs": self.macs, "params": self.params}
+        share = 1.0 if isinstance(self.latency, str) and milliseconds(self.latency) else self.latency
+        budget = {"macs": self.macs, "params": self.params, "latency": share}
         return Wanted(
             ratio=self.ratio,
-            budget={what: share for what, share in budget.items() if share is not None},
+            budget={what: most for what, most in budget.items() if most is not None},  # type: ignore[misc]
             ranking=self.ranking,
             align=self.align,
             layers=dict(self.layers),
             protect=self.protect,
             whole=self.whole,
+            device=self.device,
         )
 
     def plan(self, structure: Structure) -> Plan:
@@ -82,14 +117,24 @@ class PruneChannels(Pass):
             UsageError: an unknown criterion or pattern, a budget that cannot be reached, or everything is protected.
         """
         scores = Importance(structure, self.criterion, self.seed, self.gradients).scores()
-        return plan_of(structure, scores, select(structure, scores, self.wanted()))
+        return plan_of(structure, scores, select(structure, scores, self.as_share(structure).wanted()))
+
+    def as_share(self, structure: Structure) -> PruneChannels:
+        """The same with a time in milliseconds as a share of what the program takes."""
+        if not isinstance(self.latency, str) or self.device is None:
+            return self
+        now = self.whole.costs.get("latency") or latency_of(structure.program, self.device)
+        return replace(self, latency=min(1.0, milliseconds(self.latency) / 1e3 / now))
 
     def apply(self, program: Program) -> PassResult:
         """Plan and cut."""
-        structure = structure_of(program, heads=self.heads)
+        structure = structure_of(program, heads=self.heads, rules=self.rules)
         plan = self.plan(structure)
         notes = notes_of(plan, self.name)
         keep = plan.keep(structure)
         if keep.all():
             return PassResult(program, modified=False, notes=notes)
-        return PassResult(cut_program(structure, keep, self.name), modified=True, notes=notes)
+        smaller = cut_program(structure, keep, self.name)
+        if self.latency is not None and self.device is not None:
+            notes = (*notes, latency_note(program, smaller, self.device, self.name))
+        return PassResult(smaller, modified=True, notes=notes)

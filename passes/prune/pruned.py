@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,15 @@ from fxc.compiler.origin import label_of
 from fxc.compiler.program import Program
 from fxc.compiler.serialize import GRAPH_FILE, TENSOR_FILE, load_program, write_program
 from fxc.passes.prune.channel_masks import Masked, mask
+from fxc.passes.prune.cost import Device, latency_of
+from fxc.passes.prune.flow import Rules
 from fxc.passes.prune.plan import Plan
+from fxc.passes.prune.rules import RULES
 
 PLAN_FILE = "plan.json"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Pruned:
     """What :func:`fxc.prune` gives.
 
@@ -30,12 +33,18 @@ class Pruned:
         report: plain data: the groups with their layers, channels and multiply-accumulates before and after, what kept its
             width and why, and the totals.
         original: the program before; ``None`` if this was loaded from a file.
+        rules: what pruning knew about operators.
     """
 
     program: Program
     plan: Plan
     report: dict[str, Any]
     original: Program | None = None
+    rules: Rules = field(default_factory=lambda: RULES)
+
+    def __repr__(self) -> str:
+        before, after = self.report["macs"]
+        return f"Pruned({self.plan.model}, multiply-accumulates {before} -> {after})"
 
     def module(self) -> nn.Module:
         """An ordinary trainable module with the model's parameter names; it shares the program's parameters."""
@@ -51,7 +60,7 @@ class Pruned:
             raise ArtifactError(
                 "a pruned model from a file has no original", fix="fxc.prune(model, plan=…) has one"
             )
-        return mask(self.original, self.plan)
+        return mask(self.original, self.plan, self.rules)
 
     def save(self, path: Path | str, *, force: bool = False) -> Path:
         """Write the program and the plan as a folder of JSON and safetensors.
@@ -65,13 +74,17 @@ class Pruned:
         return Path(path)
 
     @staticmethod
-    def load(path: Path | str) -> Pruned:
+    def load(path: Path | str, *, operators: frozenset[str] = frozenset()) -> Pruned:
         """Read what :meth:`save` wrote, without the model's source and without running code.
+
+        Args:
+            path: the folder.
+            operators: of other packages, that the program may use: ``{"acme.soft_gate.default"}``.
 
         Raises:
             ArtifactError: missing, cut short or changed.
         """
-        program, plan = load_program(path), Plan.load(Path(path) / PLAN_FILE)
+        program, plan = load_program(path, operators=operators), Plan.load(Path(path) / PLAN_FILE)
         return Pruned(program, plan, report_of(None, program, plan))
 
 
@@ -79,8 +92,16 @@ def _is_pruned(folder: Path) -> bool:
     return sorted(p.name for p in folder.iterdir()) == sorted((GRAPH_FILE, TENSOR_FILE, PLAN_FILE))
 
 
-def report_of(before: Program | None, after: Program, plan: Plan) -> dict[str, Any]:
-    """The plan with costs, as plain data. Multiply-accumulates are for a batch of one."""
+def report_of(
+    before: Program | None, after: Program, plan: Plan, device: Device | None = None
+) -> dict[str, Any]:
+    """The plan with costs, as plain data. Multiply-accumulates are for a batch of one.
+
+    Args:
+        before, after: the programs.
+        plan: what went.
+        device: that a latency is estimated for.
+    """
     new, old = layer_macs(after), layer_macs(before) if before is not None else {}
     return {
         "model": plan.model,
@@ -98,8 +119,17 @@ def report_of(before: Program | None, after: Program, plan: Plan) -> dict[str, A
             }
             for group in plan.groups
         ],
+        "latency": _latency(before, after, device) if device is not None else None,
         "fixed": {name: list(reasons) for name, reasons in plan.fixed.items()},
     }  # fmt: skip
+
+
+def _latency(before: Program | None, after: Program, device: Device) -> dict[str, Any]:
+    return {
+        "target": device.name,
+        "milliseconds": [None if p is None else 1e3 * latency_of(p, device) for p in (before, after)],
+        "how": f"by a model, not measured: {device.speed.source}",
+    }
 
 
 def layer_macs(program: Program) -> dict[str, int]:

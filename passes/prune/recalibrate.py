@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, fx
 
 from fxc.compiler.editor import Editor
+from fxc.compiler.errors import CalibrationError
 from fxc.compiler.execute import steps
 from fxc.compiler.program import Program
 from fxc.passes.quantize.batches import batches
@@ -34,8 +35,13 @@ def recompute_batch_norm(program: Program, data: Iterable[Any]) -> Program:
     for statistic in {n.args[place] for n in norms for place in (_MEAN, _VAR)}:
         editor.set_tensor(statistic, editor.tensor(statistic).detach().clone())
     renewed = editor.finish()
-    count = _measure(renewed, batches(program, data))
-    return renewed if count else program
+    if not isinstance(data, Iterable):
+        raise CalibrationError(
+            f"batch-norm data takes batches of inputs, got {type(data).__name__}", fix="a list or a loader"
+        )
+    if not _measure(renewed, batches(program, data)):
+        raise CalibrationError("there is no data to measure the batch norms on", fix="at least one batch")
+    return renewed
 
 
 def _tracked(node: fx.Node) -> bool:

@@ -12,11 +12,14 @@ import numpy as np
 
 from fxc.compiler.errors import UsageError
 from fxc.passes.prune.atoms import Floats, Ints
-from fxc.passes.prune.cost import Costs
+from fxc.passes.prune.cost import Costs, Device
 from fxc.passes.prune.groups import Group, Structure
 
 Kept: TypeAlias = "dict[str, Ints]"
 """By group the numbers of the units that stay, ascending."""
+
+BUDGETS = ("macs", "params", "latency")
+"""What may be limited: multiply-accumulates, parameters, and the time that a model of a device estimates."""
 
 _LARGEST = 1.0 - 2.0**-20
 _HALVINGS = 24
@@ -27,12 +30,12 @@ class Whole:
     """What ratios and budgets are shares of, where the program has been pruned before.
 
     Attributes:
-        units: by group, how many there were at first.
-        costs: ``"macs"`` and ``"params"`` at first.
+        units: by what a group's :attr:`Group.tensors` are, how many there were at first.
+        costs: what each of :data:`BUDGETS` was at first.
     """
 
-    units: Mapping[str, int] = field(default_factory=dict)
-    costs: Mapping[str, int] = field(default_factory=dict)
+    units: Mapping[tuple[str, ...], int] = field(default_factory=dict)
+    costs: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -41,12 +44,13 @@ class Wanted:
 
     Attributes:
         ratio: share of the channels that goes, in [0, 1).
-        budget: ``"macs"`` or ``"params"`` to the share of the original that may be left, in (0, 1]; the ratio is found.
+        budget: some of :data:`BUDGETS` to the share of the original that may be left, in (0, 1]; the ratio is found.
         ranking: ``"local"`` within each group, ``"global"`` over all of them.
         align: widths are rounded to a multiple of this where a group is that wide.
         layers: pattern over layer names to a ratio of its own; later patterns win.
         protect: patterns of layers that keep every channel.
         whole: what all shares are of; by default the program that is pruned.
+        device: that ``"latency"`` is estimated for.
     """
 
     ratio: float = 0.5
@@ -56,6 +60,7 @@ class Wanted:
     layers: Mapping[str, float] = field(default_factory=dict)
     protect: tuple[str, ...] = ()
     whole: Whole = field(default_factory=Whole)
+    device: Device | None = None
 
     def __post_init__(self) -> None:
         for what, ratio in (("ratio", self.ratio), *((f"layers[{k!r}]", v) for k, v in self.layers.items())):
@@ -64,12 +69,14 @@ class Wanted:
                     f"{what} must lie in [0, 1), got {ratio!r}", why="it is the share of channels that goes"
                 )
         for what, share in self.budget.items():
-            if what not in ("macs", "params"):
-                raise UsageError(f"unknown budget {what!r}", fix="macs or params")
+            if what not in BUDGETS:
+                raise UsageError(f"unknown budget {what!r}", fix=" or ".join(BUDGETS))
             if not _number(share) or not 0.0 < share <= 1.0:
                 raise UsageError(
                     f"{what} must lie in (0, 1], got {share!r}", why="it is the share that may be left"
                 )
+        if "latency" in self.budget and self.device is None:
+            raise UsageError("latency needs a target whose speed is known", fix='target="rk3588-int8"')
         if self.ranking not in ("local", "global"):
             raise UsageError(f"unknown ranking {self.ranking!r}", fix="local or global")
         if not isinstance(self.align, int) or isinstance(self.align, bool) or self.align < 1:
@@ -94,7 +101,7 @@ def select(structure: Structure, scores: Mapping[str, Floats], wanted: Wanted) -
     groups = _open_groups(structure, wanted)
     if not wanted.budget:
         return _at(groups, scores, wanted, wanted.ratio)
-    costs = Costs(structure)
+    costs = Costs(structure, wanted.device)
     return _within(structure, wanted, costs, lambda ratio: _at(groups, scores, wanted, ratio))
 
 
@@ -126,32 +133,48 @@ def _at(
     wanted: Wanted,
     ratio: float,
 ) -> Kept:
-    level = _threshold(groups, scores, wanted.whole, ratio) if wanted.ranking == "global" else None
+    left = _left_of_all(groups, scores, wanted.whole, ratio) if wanted.ranking == "global" else {}
     kept: Kept = {}
     for name, (group, own) in groups.items():
-        if level is None or own is not None:
-            units = wanted.whole.units.get(name, len(group))
-            count = min(len(group), units - floor(units * (ratio if own is None else own) + 1e-9))
+        if name in left:
+            count = left[name]
         else:
-            count = int(np.count_nonzero(scores[name] > level))
+            units = wanted.whole.units.get(group.tensors, len(group))
+            count = min(len(group), units - floor(units * (ratio if own is None else own) + 1e-9))
         best = np.argsort(-scores[name], kind="stable")[: rounded(count, group, wanted.align)]
         kept[name] = np.sort(best)
     return kept
 
 
-def _threshold(
-    groups: Mapping[str, tuple[Group, float | None]], scores: Mapping[str, Floats], whole: Whole, ratio: float
-) -> float:
-    """The score at and below which lies ``ratio`` of all channels; what went before counts as below."""
-    free = [group for group, own in groups.values() if own is None]
+def _left_of_all(
+    groups: Mapping[str, tuple[Group, float | None]],
+    scores: Mapping[str, Floats],
+    whole: Whole,
+    ratio: float,
+) -> dict[str, int]:
+    """How many units of each group stay when ``ratio`` of all channels goes; what went before counts as gone.
+
+    Equal scores go evenly from their groups: from each the same share.
+    """
+    free = {name: group for name, (group, own) in groups.items() if own is None}
     if not free:
-        return -np.inf
-    values = np.concatenate([scores[group.name] for group in free])
-    widths = np.concatenate([np.full(len(group), group.width) for group in free])
-    order = np.argsort(values, kind="stable")
-    total = sum(whole.units.get(group.name, len(group)) * group.width for group in free)
-    below = np.cumsum(widths[order]) <= ratio * total - (total - widths.sum()) + 1e-9
-    return float(values[order][below][-1]) if below.any() else -np.inf
+        return {}
+    values = np.concatenate([scores[name] for name in free])
+    places = np.concatenate([_ranks(scores[name]) for name in free])
+    widths = np.concatenate([np.full(len(group), group.width) for group in free.values()])
+    numbers = np.repeat(np.arange(len(free)), [len(group) for group in free.values()])
+    order = np.lexsort((places, values))
+    total = sum(whole.units.get(group.tensors, len(group)) * group.width for group in free.values())
+    stays = np.cumsum(widths[order]) > ratio * total - (total - widths.sum()) + 1e-9
+    counts = np.bincount(numbers[order][stays], minlength=len(free))
+    return dict(zip(free, map(int, counts)))
+
+
+def _ranks(scores: Floats) -> Floats:
+    """Where each score stands among them, in [0, 1)."""
+    found = np.empty(len(scores))
+    found[np.argsort(scores, kind="stable")] = np.arange(len(scores)) / len(scores)
+    return found
 
 
 def rounded(count: int, group: Group, align: int) -> int:
@@ -171,11 +194,11 @@ def rounded(count: int, group: Group, align: int) -> int:
 
 def _within(structure: Structure, wanted: Wanted, costs: Costs, at: Callable[[float], Kept]) -> Kept:
     """The most that stays within the budget."""
-    whole = {"macs": costs.macs(), "params": costs.params(), **wanted.whole.costs}
-    measure = {"macs": costs.macs, "params": costs.params}
+    measure = {what: getattr(costs, what) for what in wanted.budget}
+    whole = {**{what: cost() for what, cost in measure.items()}, **wanted.whole.costs}
 
     def share(what: str, kept: Kept) -> float:
-        return measure[what](structure.keep(removed(structure, kept))) / max(1, whole[what])
+        return float(measure[what](structure.keep(removed(structure, kept))) / (whole[what] or 1))
 
     def fits(kept: Kept) -> bool:
         return all(share(what, kept) <= most for what, most in wanted.budget.items())
@@ -184,7 +207,7 @@ def _within(structure: Structure, wanted: Wanted, costs: Costs, at: Callable[[fl
     for what, most in wanted.budget.items():
         if (reached := share(what, least)) > most:
             raise UsageError(
-                f"{what}={most:g} cannot be reached: the least is {reached:.3f}",
+                f"{what}={most:.4g} cannot be reached: the least is {reached:.3f}{_in_ms(what, reached * whole[what])}",
                 why="every layer keeps at least one channel, or align of them; protected layers keep all",
                 fix=f"{what}={min(1.0, reached + 0.001):.3f}, or protect less",
             )
@@ -195,6 +218,10 @@ def _within(structure: Structure, wanted: Wanted, costs: Costs, at: Callable[[fl
         middle = (low + high) / 2
         low, high = (low, middle) if fits(at(middle)) else (middle, high)
     return at(high)
+
+
+def _in_ms(what: str, seconds: float) -> str:
+    return f" of the original, {1e3 * seconds:.3g} ms by the model" if what == "latency" else ""
 
 
 def removed(structure: Structure, kept: Mapping[str, Ints]) -> list[Ints]:

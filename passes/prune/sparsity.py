@@ -47,7 +47,7 @@ class Pattern:
             raise UsageError(f"{self.keep}:{self.of} is no pattern", fix="2:4 keeps two of every four")
         if self.of and self.block != (1, 1):
             raise UsageError("a pattern n:m has no blocks", fix="leave block out")
-        if len(self.block) != 2 or min(self.block) < 1:
+        if not _is_block(self.block):
             raise UsageError(f"block takes two positive integers, got {self.block!r}", fix="block=(4, 1)")
         if self.criterion not in ("magnitude", "random"):
             raise UsageError(f"unknown criterion {self.criterion!r}", fix="magnitude or random")
@@ -133,7 +133,14 @@ def sparsified(program: Program, pattern: Pattern, protect: Sequence[str] = ()) 
         program: left as it is.
         pattern: which weights go.
         protect: layer patterns that keep all.
+
+    Raises:
+        UsageError: a pattern matches no layer.
     """
+    known = [label_of(node) for node, _ in weighted(program)]
+    for name in protect:
+        if not any(fnmatchcase(label, name) for label in known):
+            raise UsageError(f"no layer with weights matches {name!r}", fix='protect=["head*"]')
     masks: dict[str, Tensor] = {}
     left: dict[str, str] = {}
     for node, weight in weighted(program):
@@ -147,6 +154,10 @@ def sparsified(program: Program, pattern: Pattern, protect: Sequence[str] = ()) 
         else:
             masks[str(weight.target)] = found
     return Sparse(with_masks(program, masks), masks, left)
+
+
+def _is_block(given: Any) -> bool:
+    return isinstance(given, tuple) and len(given) == 2 and all(isinstance(n, int) and n > 0 for n in given)
 
 
 def _mask_of(program: Program, node: fx.Node, pattern: Pattern) -> Tensor | str:

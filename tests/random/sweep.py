@@ -34,13 +34,14 @@ REDUCED = 2
 
 @dataclass(frozen=True)
 class Plan:
-    """What to run: examples ``first`` to ``first + examples`` of a seed."""
+    """What to run: examples ``first`` to ``first + examples`` of a seed, by the module whose ``--chunk`` runs some."""
 
     examples: int
     seed: int
     first: int
     processes: int
     folder: Path
+    module: str = "tests.random.sweep"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -50,7 +51,7 @@ def main(arguments: Sequence[str]) -> int:
         return _chunk(options.seed, *options.chunk)
     if options.one is not None:
         return _one(options.seed, options.one)
-    folder = options.results / f"{options.seed}-{_version()}"
+    folder = options.results / f"{options.seed}-{version()}"
     plan = Plan(options.examples, options.seed, options.first, options.processes, folder)
     run(plan)
     hundreds = [] if options.without_tests else _hundreds(plan)
@@ -79,7 +80,7 @@ def _options(arguments: Sequence[str]) -> Any:
     return parser.parse_args(arguments)
 
 
-def _version() -> str:
+def version() -> str:
     """Of fxc, of the runtimes, and of what makes and judges the models."""
     from tests.zoo.store import code_version
 
@@ -132,7 +133,7 @@ def _chunk_path(plan: Plan, start: int) -> Path:
 def _process(plan: Plan, path: Path, first: int, count: int) -> str | None:
     """Why the process ended before its time, or ``None``."""
     command = [
-        sys.executable, "-m", "tests.random.sweep", "--seed", str(plan.seed), "--chunk", str(first), str(count),
+        sys.executable, "-m", plan.module, "--seed", str(plan.seed), "--chunk", str(first), str(count),
     ]  # fmt: skip
     env = {**os.environ, **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")}
     with path.open("ab") as file:

@@ -68,6 +68,12 @@ def test_data_for_programs_and_a_folder_for_compile(
     assert bundle.report["model"]["name"] == "make"
 
 
+def test_a_latency_is_called_an_estimate(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["prune", f"{workspace}/net.py:make", "-t", "rk3588-int8", "--latency", "0.9", "--align", "1"]
+    assert main(words) == 0
+    assert "by a model of rk3588-int8, not measured" in capsys.readouterr().out
+
+
 def test_a_plan_is_replayed(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["prune", f"{workspace}/net.py:make"]
     assert main([*words, "--criterion", "random", "--seed", "3", "-o", f"{workspace}/one"]) == 0
@@ -88,6 +94,9 @@ def test_a_plan_is_replayed(workspace: Path, capsys: pytest.CaptureFixture[str])
         (["--criterion", "taylor"], "needs data and a loss"),
         (["--plan", "/nowhere/plan.json"], "cannot read plan.json"),
         (["-t", "toaster-int8"], "toaster-int8"),
+        (["--latency", "0.5"], "latency is of one target"),
+        (["-t", "rk3588-int8", "--latency", "soon"], "latency 'soon' cannot be read"),
+        (["-t", "cpu-int8", "--latency", "0.5"], "the speed of cpu-int8 is not known"),
     ],
 )
 def test_what_cannot_be_is_said(

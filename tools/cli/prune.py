@@ -28,6 +28,10 @@ def prune_command(
     params: Annotated[
         float | None, typer.Option("--params", help="Share of the parameters that may be left.")
     ] = None,
+    latency: Annotated[
+        str | None,
+        typer.Option("--latency", help="Time per image on the target, by a model of it: a share, or 3.5ms."),
+    ] = None,
     criterion: Annotated[
         str, typer.Option("--criterion", help="What makes a channel matter: l1, l2, bn, fpgm or random.")
     ] = "l2",
@@ -123,7 +127,7 @@ def prune_command(
             )
         report("prune", 0, None)
         pruned = fxc.prune(
-            program, ratio, macs=macs, params=params, criterion=criterion, ranking=ranking, align=align,
+            program, ratio, macs=macs, params=params, latency=_latency(latency), criterion=criterion, ranking=ranking, align=align,
             target=target or None, layers=layers, protect=protect or (), heads=heads, seed=seed, plan=plan,
             calibration_data=samples,
         )  # fmt: skip
@@ -151,6 +155,14 @@ def _no_layer(text: str) -> tuple[str, float]:
     raise UsageError(f"--layer {text!r} cannot be read", fix="--layer 'layer4.*=0.2'")
 
 
+def _latency(text: str | None) -> float | str | None:
+    """A share as a number, anything else as it is."""
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return text
+
+
 def told(pruned: Pruned, output: Path | None) -> Result:
     """The groups as a table and as data."""
     report = pruned.report
@@ -158,12 +170,23 @@ def told(pruned: Pruned, output: Path | None) -> Result:
     fixed = [(name, "; ".join(reasons)) for name, reasons in report["fixed"].items()]
     lines = [
         f"{report['model']} pruned" + (f" -> {output}" if output else ""),
-        facts([("MACs", _change(report["macs"])), ("parameters", _change(report["params"]))]),
+        facts(
+            [("MACs", _change(report["macs"])), ("parameters", _change(report["params"])), *_times(report)]
+        ),
         table,
         *(["keep every channel:", columns(fixed, indent="  ")] if fixed else []),
         *(["* fewer channels change a norm's or a mean's statistic"] if _marked(report["groups"]) else []),
     ]
     return Result({**report, "output": str(output) if output else None}, "\n".join(lines))
+
+
+def _times(report: dict[str, Any]) -> list[tuple[str, str]]:
+    latency = report["latency"]
+    if latency is None:
+        return []
+    before, after = latency["milliseconds"]
+    change = f"{before:.3g} ms -> {after:.3g} ms ({after / before:.3f}x)"
+    return [("latency", f"{change} by a model of {latency['target']}, not measured")]
 
 
 _HEADS = ("group", "layers", "channels", "score kept / gone", "MACs of its layers")

@@ -155,3 +155,57 @@ def test_masks_from_the_face() -> None:
     assert rel_l2(masked.program(x), pruned.program(x)) < 1e-5
     with torch.no_grad():
         assert rel_l2(masked.recover()(x), model(x)) < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ({"layers": {3: 0.5}}, "layers takes a mapping from pattern to ratio"),
+        ({"seed": "x"}, "seed must be a whole number"),
+        ({"seed": -1}, "seed must be a whole number"),
+        ({"heads": "yes"}, "heads takes True or False"),
+        ({"criterion": None}, "unknown criterion None"),
+        ({"data": [torch.ones(1, 3, 16, 16)]}, "data and loss are not read by the criterion l2"),
+        (
+            {"criterion": "taylor", "data": [0], "loss": lambda model, batch: torch.ones(2)},
+            "the loss is a tensor [2]",
+        ),
+        ({"criterion": "taylor", "data": [0], "loss": lambda model, batch: 3.0}, "does not depend"),
+    ],
+)
+def test_words_that_cannot_be_are_said(
+    net: tuple[nn.Module, Tensor], words: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        fxc.prune(net[0], example_inputs=(net[1],), **words)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("data", [[], iter(()), 3])
+def test_no_data_for_the_batch_norms(net: tuple[nn.Module, Tensor], data: Any) -> None:
+    with pytest.raises(CalibrationError):
+        fxc.prune(net[0], example_inputs=(net[1],), calibration_data=data)
+
+
+def test_equal_scores_go_evenly(net: tuple[nn.Module, Tensor]) -> None:
+    """A fresh model's norms all have a scale of one: half of the channels must not be all but one of every layer."""
+    pruned = fxc.prune(net[0], 0.5, example_inputs=(net[1],), criterion="bn", ranking="global")
+    assert [g.channels for g in pruned.plan.groups] == [(32, 16), (32, 16)]
+
+
+def test_it_is_short_to_look_at(net: tuple[nn.Module, Tensor]) -> None:
+    assert len(repr(fxc.prune(net[0], example_inputs=(net[1],)))) < 100
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ({"protect": ["nothing"]}, "no layer with weights matches 'nothing'"),
+        ({"block": 3, "pattern": 0.5}, "block takes two positive integers, got 3"),
+        ({"block": (2, "x"), "pattern": 0.5}, "block takes two positive integers"),
+    ],
+)
+def test_sparsify_refuses(net: tuple[nn.Module, Tensor], words: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        fxc.sparsify(net[0], example_inputs=(net[1],), **words)
+    assert said in str(caught.value)

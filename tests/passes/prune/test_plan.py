@@ -112,6 +112,7 @@ def test_a_plan_fits_the_fine_tuned_model(program: Program) -> None:
         (lambda d: d["groups"][0].update(kept=[0, 0]), "units that it does not have"),
         (lambda d: d["groups"][0].update(kept=[99]), "units that it does not have"),
         (lambda d: d.pop("groups"), "groups"),
+        (lambda d: d["groups"][0].update(units=float("inf")), "OverflowError"),
         (lambda d: d.update(groups=3), "plan.json|int"),
     ],
 )

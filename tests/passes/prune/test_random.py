@@ -1,67 +1,98 @@
-"""Random graphs from the corpus of all operators: whatever can be pruned, equality holds."""
+"""Random models of all operators: whatever can be pruned, every promise holds. ``python -m tests.passes.prune.sweep`` runs more."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
+import json
+from collections import Counter
+from functools import partial
+from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
-from fxc.compiler.capture import capture
-from fxc.compiler.pipeline import run_pipeline
-from fxc.compiler.program import Program
-from fxc.passes.pipelines import canonical
-from fxc.passes.prune.cut import cut_program
-from fxc.passes.prune.groups import Structure, structure_of
-from tests.passes.prune.zeroed import zeroed_outputs
+from fxc.passes.prune.flow import Rule, same
+from fxc.passes.prune.groups import structure_of
+from fxc.passes.prune.rules import RULES
+from tests.passes.prune import random_nets, sweep
+from tests.passes.prune.random_nets import check
 from tests.random.build import random_spec
+from tests.random.check import Broken
 from tests.random.choices import Choices
-from tests.random.spec import Net
+from tests.random.spec import Input, Spec, Step
 
-MODELS, FEWEST = 36, 3
+aten = torch.ops.aten
 
+PARTS, EACH = 4, 30
 
-def programs() -> Iterator[tuple[Program, tuple[torch.Tensor, ...]]]:
-    for index in range(MODELS):
-        spec = random_spec(Choices(f"9/{index}"))
-        rows = spec.rows(0, spec.batch)
-        captured = capture(Net(spec), rows, dynamic_batch=None if spec.dynamic else False)
-        yield run_pipeline(captured, canonical()), rows
+CONV = {"in_channels": 4, "out_channels": 4, "kernel_size": (1, 1)}
 
-
-@pytest.mark.filterwarnings("ignore")
-def test_pruned_equals_zeroed() -> None:
-    count = 0
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for program, rows in programs():
-            structure = structure_of(program)
-            shapes_run(structure, rows)
-            exact = [group for group in structure.prunable if not group.changes_statistics]
-            if exact:
-                count += 1
-                keep = halved(structure, [group.units for group in exact])
-                found = cut_program(structure, keep, "test").run_flat(*rows)
-                assert_close(found, zeroed_outputs(structure.flow, keep, rows))
-    assert count >= FEWEST, "hardly a model could be pruned"
-
-
-def halved(structure: Structure, units: list[np.ndarray]) -> np.ndarray:
-    rng = np.random.default_rng(0)
-    return structure.keep([rng.permutation(each)[: max(1, len(each) // 2)] for each in units])
+FOUND = {
+    # A norm over groups of channels is one over positions too: when these shrink, its statistic changes.
+    "group_norm_over_positions": Spec(
+        (Input((6, 8)),),
+        (Step(1, "group_norm", (0,), {"num_groups": 2, "num_channels": 6, "affine": False}),),
+        (1,),
+        seed=8456,
+    ),
+    # The group that is left and the one that is pinned changed their names when the first channel went.
+    "names_change_when_channels_go": Spec(
+        (Input((4, 9, 11), "positive"),),
+        (
+            Step(0, "batch_norm2d", (0,), {"num_features": 4, "affine": True}),
+            Step(1, "select", (1,), {"dim": 1, "index": 1}),
+        ),
+        (1, 2),
+        batch=1,
+        seed=5053,
+    ),
+}  # fmt: skip
 
 
-def shapes_run(structure: Structure, rows: tuple[torch.Tensor, ...]) -> None:
-    """With every group at its narrowest the graph still runs, and its outputs keep their shapes."""
-    keep = structure.keep([group.units[1:] for group in structure.prunable])
-    found = cut_program(structure, keep, "test").run_flat(*rows)
-    assert [y.shape for y in found] == [y.shape for y in structure.program.run_flat(*rows)]
+@pytest.mark.parametrize("part", range(PARTS))
+def test_every_promise_holds(part: int) -> None:
+    counts: Counter[str] = Counter()
+    for index in range(part * EACH, (part + 1) * EACH):
+        check(random_spec(Choices(f"prune/{index}")), counts)
+    assert counts["models"] == EACH
+    assert counts["models pruned"] >= EACH // 2
+    assert counts["equal to zeroed values"] >= EACH // 2
+    assert counts["equal to the masked module"] >= EACH // 3
+    assert counts["in double precision"] >= EACH // 2
 
 
-def assert_close(found: tuple[torch.Tensor, ...], want: tuple[torch.Tensor, ...]) -> None:
-    for a, b in zip(found, want):
-        assert a.shape == b.shape
-        if a.is_floating_point():
-            assert (a - b).double().norm() <= 1e-4 * (b.double().norm() + 1e-2)
+@pytest.mark.parametrize("name", FOUND)
+def test_fixed(name: str) -> None:
+    check(FOUND[name])
+
+
+def test_a_wrong_rule_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the references are worth: a flip whose labels do not turn, and a norm that says nothing of its statistic."""
+    flip = (
+        Step(0, "conv2d", (0,), CONV),
+        Step(1, "flip", (1,), {"dim": 1}),
+        Step(2, "conv2d", (2,), CONV),
+    )
+    norm_ = FOUND["group_norm_over_positions"]
+    for target, spec in (
+        (aten.flip.default, Spec((Input((4, 6, 6)),), flip, (3,))),
+        (aten.group_norm.default, norm_),
+    ):
+        check(spec)
+        wrong = partial(structure_of, rules={**RULES, target: Rule(same)})
+        monkeypatch.setattr(random_nets, "structure_of", wrong)
+        with pytest.raises(Broken, match="is off by"):
+            check(spec)
+        monkeypatch.undo()
+
+
+def test_a_sweep_takes_what_is_stored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / f"0-{sweep._version()}"
+    folder.mkdir()
+    line = sweep._example(0, 0)
+    (folder / "000000.jsonl").write_text(json.dumps(line) + "\n")
+    words = ["--examples", "1", "--results", str(tmp_path)]
+    assert sweep.main(words) == 0
+    assert "1 of 1 models ran: 1 models" in capsys.readouterr().out
+    (folder / "000000.jsonl").write_text(json.dumps({**line, "fault": False, "error": "off"}) + "\n")
+    assert sweep.main(words) == 1
+    assert "1 promises broken" in capsys.readouterr().out

@@ -8,6 +8,7 @@ EXTENSION = Extension(
     lowerings="acme_fxc.lowering:LOWERINGS",
     rules="acme_fxc.rules:RULES",
     tolerance=0.0,
+    pruning="acme_fxc.pruning:PRUNING",
     targets=(ACME_INT8, ACME_FP32),
     rooms={"acme": "acme_fxc.room"},
 )
