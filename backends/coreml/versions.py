@@ -44,6 +44,8 @@ def narrow(target: Target, given: Mapping[str, str]) -> Target:
         UsageError: a version that is not known, or that lacks what the target's precision needs; sizes that are none;
             too few labels, or one twice; metadata that the format has not.
     """
+    if {"labels", "batches"} <= set(given):
+        raise UsageError("a classifier has a batch of 1", fix="leave the labels or the batches out")
     checks = {"ios": _ios, "batches": _batches, "labels": _labels, "about": _about}
     for word, value in given.items():
         if word in checks:

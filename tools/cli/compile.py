@@ -94,7 +94,7 @@ def compile_command(
     from fxc.tools.cli.config import quantization
 
     spec, found = parse_model(model), tuple(catalogue.target(name) for name in target)
-    device = {
+    device: dict[str, Any] = {
         "jetpack": jetpack,
         "tensorrt": tensorrt,
         "ios": ios,

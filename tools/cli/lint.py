@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fxc.tools.cli import options as o
 from fxc.tools.cli.modelspec import parse_model, parse_shapes
@@ -34,7 +34,13 @@ def lint_command(
     from fxc import catalogue, words
 
     spec, found, shapes = parse_model(model), catalogue.target(target), parse_shapes(input_shape, batch)
-    device = {"jetpack": jetpack, "tensorrt": tensorrt, "ios": ios, "ane": ane, "batches": batches}
+    device: dict[str, Any] = {
+        "jetpack": jetpack,
+        "tensorrt": tensorrt,
+        "ios": ios,
+        "ane": ane,
+        "batches": batches,
+    }
     words.narrowed(catalogue.INSTALLED, (found,), words.device(**device))
     with progress() as report:
         report("load", 0, None)
