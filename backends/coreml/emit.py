@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -20,7 +21,9 @@ from fxc.backends.coreml.package import SUFFIX, open_package
 from fxc.backends.coreml.placement import placed
 from fxc.backends.coreml.run import load
 from fxc.backends.coreml.settle import settle
+from fxc.backends.coreml.signature import batches_of, input_types, labels_of
 from fxc.backends.coreml.toolchain import PACKAGE, coremltools, quiet
+from fxc.backends.coreml.versions import Batches
 from fxc.compiler.backend import Emitted
 from fxc.compiler.errors import LegalityError, ToolchainError
 from fxc.compiler.extension import EMPTY, Functions
@@ -30,10 +33,12 @@ from fxc.compiler.target import Target
 
 MODEL = "model.mlpackage"
 _FIXED = "the batch is {} in the file: the Neural Engine wants fixed shapes"
+_SCORES = "the classifier's scores are the model's own: probabilities only if it ends in a softmax"
+_FREE = "the batch is {} in the file; where it is not fixed the Neural Engine may not be used"
 
 
 def emit(program: Program, target: Target, directory: Path, *, lowerings: Functions = EMPTY) -> Emitted:
-    """Write ``model.mlpackage``; a dynamic batch is 1 in it.
+    """Write ``model.mlpackage``; a dynamic batch is 1 in it, or what the target's ``batches`` say.
 
     Inputs and outputs have the model's names and dtypes (integers of 64 bits become 32), values those of its layers.
     The same program gives the same bytes.
@@ -42,13 +47,17 @@ def emit(program: Program, target: Target, directory: Path, *, lowerings: Functi
         lowerings: not used: the converter's own are.
 
     Raises:
-        LegalityError: the converter has no form for an operator.
+        LegalityError: the converter has no form for an operator; the model has no batch, or no scores, where the target
+            says so.
         ToolchainError: coremltools is not installed.
     """
-    ct, batch = coremltools(), batch_of(program)
+    ct, batches = coremltools(), batches_of(program, target)
     program, images = image_inputs(program)
+    labels = labels_of(program, target)
     with tempfile.TemporaryDirectory(prefix="fxc-coreml-") as scratch:
-        saved, said = _saved(_converted(ct, program, target, batch, images), program, target, Path(scratch))
+        saved, said = _saved(
+            _converted(ct, program, target, batches, images, labels), program, target, Path(scratch)
+        )
         shutil.copytree(saved, directory / MODEL)
     files = sorted(p.relative_to(directory).as_posix() for p in (directory / MODEL).rglob("*") if p.is_file())
     spec = open_package(directory / MODEL).spec
@@ -56,11 +65,12 @@ def emit(program: Program, target: Target, directory: Path, *, lowerings: Functi
         model=MODEL,
         files=tuple(files),
         inputs=tuple(i.name for i in spec.description.input),
-        outputs=tuple(o.name for o in spec.description.output),
+        outputs=tuple(o.name for o in spec.description.output if o.type.WhichOneof("Type") != "stringType"),
         tools={PACKAGE: ct.__version__},
         tensors=_tensors(program, spec),
         notes=(
-            *((_FIXED.format(batch),) if program.dynamic else ()),
+            *_batch_said(program, target, batches),
+            *((_SCORES,) if labels else ()),
             *said,
             *(f"input {name} is an image, {order.upper()}" for name, order in images.items()),
             *_placement(program, target, spec),
@@ -72,10 +82,10 @@ def _saved(model: Any, program: Program, target: Target, scratch: Path) -> tuple
     """The model as a package, in the way of compressing its weights that errs least; and what to say of that."""
     ways = candidates(target, model)
     if not ways:
-        return _package(model, program, scratch / MODEL), ()
+        return _package(model, program, target, scratch / MODEL), ()
     with quiet(), _settled_memory():
         made = {
-            way: _package(make(), program, scratch / f"{i}{SUFFIX}")
+            way: _package(make(), program, target, scratch / f"{i}{SUFFIX}")
             for i, (way, make) in enumerate(ways.items())
         }
     if len(made) == 1:
@@ -86,9 +96,9 @@ def _saved(model: Any, program: Program, target: Target, scratch: Path) -> tuple
     return made[best], (f"weights: {best}; relative error on the example inputs: {told}",)
 
 
-def _package(model: Any, program: Program, path: Path) -> Path:
+def _package(model: Any, program: Program, target: Target, path: Path) -> Path:
     model.save(str(path))
-    settle(path, program)
+    settle(path, program, json.loads(target.options.get("about", "{}")))
     return path
 
 
@@ -100,30 +110,33 @@ def _error(path: Path, program: Program) -> float:
     return float((apart / sum(float(w.double().square().sum()) for w in wanted)) ** 0.5)
 
 
-def batch_of(program: Program) -> int:
-    """The batch in the file: 1, from which a larger one is put together, unless an output does not lead with the batch."""
-    apart = all(o.shape and isinstance(o.shape[0], str) for o in program.outputs)
-    if apart or not program.dynamic or not program.example_inputs:
-        return 1
-    sizes = [
-        x.shape[0]
-        for x, s in zip(program.example_inputs, program.tensor_inputs)
-        if s.shape and isinstance(s.shape[0], str)
-    ]
-    return int(sizes[0]) if sizes else 1
+def _batch_said(program: Program, target: Target, batches: Batches) -> tuple[str, ...]:
+    if not program.dynamic:
+        return ()
+    return (
+        (_FREE if len(batches.sizes) > 1 else _FIXED).format(target.options.get("batches", batches.usual)),
+    )
 
 
-def _converted(ct: Any, program: Program, target: Target, batch: int, images: Mapping[str, str]) -> Any:
+def _converted(
+    ct: Any,
+    program: Program,
+    target: Target,
+    batches: Batches,
+    images: Mapping[str, str],
+    labels: list[str],
+) -> Any:
     half = target.precision != "fp32"
     with quiet(), _settled_memory():
         try:
             return ct.convert(
-                exported(program, batch=batch),
+                exported(program, batch=None if len(batches.sizes) > 1 else batches.usual),
                 convert_to="mlprogram",
                 minimum_deployment_target=getattr(ct.target, f"iOS{target.options['ios']}"),
                 compute_precision=ct.precision.FLOAT16 if half else ct.precision.FLOAT32,
-                inputs=_inputs(ct, program, batch, images),
+                inputs=input_types(ct, program, batches, images),
                 outputs=_outputs(ct, program),
+                classifier_config=ct.ClassifierConfig(labels) if labels else None,
                 skip_model_load=True,
             )
         except NotImplementedError as error:
@@ -143,19 +156,6 @@ def _converted(ct: Any, program: Program, target: Target, batch: int, images: Ma
         ) as error:
             why = (str(error).splitlines() or [type(error).__name__])[0]
             raise ToolchainError(f"{PACKAGE} failed to convert the model", why=why) from error
-
-
-def _inputs(ct: Any, program: Program, batch: int, images: Mapping[str, str]) -> list[Any]:
-    kinds = {"float32": np.float32, "float16": np.float16}
-    layouts = {"rgb": ct.colorlayout.RGB, "bgr": ct.colorlayout.BGR, "gray": ct.colorlayout.GRAYSCALE}
-    made = []
-    for spec in program.tensor_inputs:
-        name, shape = identifier(spec.name), [batch if isinstance(d, str) else d for d in spec.shape]
-        if spec.name in images:
-            made.append(ct.ImageType(name=name, shape=shape, color_layout=layouts[images[spec.name]]))
-        else:
-            made.append(ct.TensorType(name=name, shape=shape, dtype=kinds.get(spec.dtype, np.int32)))
-    return made
 
 
 def _outputs(ct: Any, program: Program) -> list[Any]:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch._dispatch.python import enable_python_dispatcher
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.export import ExportedProgram
 from torch.export.graph_signature import (
@@ -23,6 +25,7 @@ from torch.export.graph_signature import (
     TensorArgument,
 )
 from torch.utils import _pytree as pytree
+from torch.utils._sympy.value_ranges import ValueRanges
 
 from fxc.backends.coreml.names import weight_name
 from fxc.backends.coreml.spelling import Call, spelled
@@ -31,8 +34,8 @@ from fxc.compiler.origin import identifier, where
 from fxc.compiler.program import Program
 
 
-def exported(program: Program, *, batch: int = 1) -> ExportedProgram:
-    """``program`` with a batch of ``batch``, where its batch is dynamic.
+def exported(program: Program, *, batch: int | None = 1) -> ExportedProgram:
+    """``program`` with a batch of ``batch``, where its batch is dynamic; ``None`` leaves it so.
 
     Inputs and nodes keep their names; those of parameters are prefixed, so that they never meet them.
 
@@ -43,9 +46,9 @@ def exported(program: Program, *, batch: int = 1) -> ExportedProgram:
 
 
 class _Export:
-    def __init__(self, program: Program, batch: int):
-        self.program, self.batch = program, batch
-        self.graph, self.mode = fx.Graph(), FakeTensorMode(allow_non_fake_inputs=True)
+    def __init__(self, program: Program, batch: int | None):
+        self.program, self.batch, self.graph = program, batch, fx.Graph()
+        self.mode = FakeTensorMode(allow_non_fake_inputs=True) if batch else program.fake_mode
         self.values: dict[fx.Node, Any] = {}
         self.names: dict[str, str] = {}
         self.state: dict[str, Tensor] = {}
@@ -77,11 +80,15 @@ class _Export:
     def _inputs(self) -> None:
         nodes = [n for n in self.program.graph.nodes if n.op == "placeholder"]
         for node, spec in zip(nodes, self.program.tensor_inputs, strict=True):
-            shape = [self.batch if isinstance(d, str) else d for d in spec.shape]
-            with self.mode:
-                value = torch.empty(shape, dtype=getattr(torch, spec.dtype))
-            self._placeholder(node, identifier(spec.name), value)
+            self._placeholder(node, identifier(spec.name), self._input(node, spec))
             self.specs.append(InputSpec(InputKind.USER_INPUT, TensorArgument(self.values[node].name), None))
+
+    def _input(self, node: fx.Node, spec: Any) -> Any:
+        if self.batch is None:
+            return node.meta["val"]
+        shape = [self.batch if isinstance(d, str) else d for d in spec.shape]
+        with self.mode:
+            return torch.empty(shape, dtype=getattr(torch, spec.dtype))
 
     def _placeholder(self, node: fx.Node, name: str, value: Any) -> None:
         made = self.graph.placeholder(name)
@@ -93,7 +100,7 @@ class _Export:
         if not any(isinstance(a, fx.Node) for a in pytree.tree_leaves((args, kwargs))):
             self.values[node] = node.target(*args, **kwargs)  # type: ignore[operator]
             return
-        if node.target is torch.ops.aten.sym_size.int:
+        if node.target is torch.ops.aten.sym_size.int and self.batch is not None:
             self.values[node] = args[0].meta["val"].shape[args[1]]
             return
         self.values[node] = self._spelled(node, args, kwargs)
@@ -110,7 +117,7 @@ class _Export:
         made = self.graph.create_node("call_function", call.target, call.args, dict(call.kwargs), name=name)
         args, kwargs = fx.map_arg((made.args, made.kwargs), lambda n: n.meta["val"])
         try:
-            with self.mode:
+            with self.mode, enable_python_dispatcher(), self._no_guards():
                 made.meta["val"] = call.target(*args, **kwargs)
         except (RuntimeError, TypeError, ValueError, IndexError) as error:
             raise LegalityError(
@@ -119,6 +126,10 @@ class _Export:
                 why=str(error).splitlines()[0],
             ) from error
         return made
+
+    def _no_guards(self) -> AbstractContextManager[None]:
+        sizes = self.mode.shape_env
+        return nullcontext() if sizes is None else sizes.suppress_guards()
 
     def finish(self) -> ExportedProgram:
         outputs: list[fx.Node] = []
@@ -131,7 +142,17 @@ class _Export:
         users = [s for s in self.specs if s.kind is InputKind.USER_INPUT]
         in_spec = pytree.tree_structure((tuple(users), {}))
         out_spec = pytree.tree_structure(tuple(outputs))
-        return _program(self.graph, signature, self.state, in_spec, out_spec)
+        return _program(self.graph, signature, self.state, in_spec, out_spec, self._ranges())
+
+    def _ranges(self) -> dict[Any, ValueRanges[Any]]:
+        """The symbol of a dynamic batch: what may stand for it, the inputs' shapes say."""
+        sizes = [d for s in self.specs if (d := self._leading(s)) is not None]
+        return {size.node.expr: ValueRanges(1, 2**31 - 1) for size in sizes}
+
+    def _leading(self, spec: InputSpec) -> Any:
+        node = next(n for n in self.graph.nodes if n.name == spec.arg.name)  # type: ignore[union-attr]
+        shape = node.meta["val"].shape
+        return shape[0] if spec.kind is InputKind.USER_INPUT and len(shape) and _symbolic(shape[0]) else None
 
     def _output(self, node: fx.Node, before: list[fx.Node]) -> fx.Node:
         """The converter wants outputs apart from inputs, weights and each other."""
@@ -143,12 +164,17 @@ class _Export:
         )
 
 
+def _symbolic(size: Any) -> bool:
+    return isinstance(size, torch.SymInt)
+
+
 def _program(
     graph: fx.Graph,
     signature: ExportGraphSignature,
     state: Mapping[str, Tensor],
     in_spec: pytree.TreeSpec,
     out_spec: pytree.TreeSpec,
+    ranges: dict[Any, ValueRanges[Any]],
 ) -> ExportedProgram:
     from torch.export.exported_program import ModuleCallEntry, ModuleCallSignature
 
@@ -158,6 +184,6 @@ def _program(
         graph=graph,
         graph_signature=signature,
         state_dict=dict(state),
-        range_constraints={},
+        range_constraints=ranges,
         module_call_graph=[entry],
     )

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from fxc.backends.coreml.engine_lint import findings
+from fxc.backends.coreml.engine_lint import findings, input_findings
 from fxc.backends.coreml.image import why_no_image
 from fxc.backends.coreml.known import KNOWN
 from fxc.compiler.backend import Violation
@@ -34,10 +34,12 @@ def check(program: Program, target: Target, *, lowerings: Functions = EMPTY) -> 
     if (reason := why_no_image(program)) is not None:
         fix = 'image_input="rgb" with a model that takes normalised floats'
         found.append(Violation(program.tensor_inputs[0].name, None, reason, fix))
+    for name, rule, fix in input_findings(program, target):
+        found.append(Violation(name, None, rule, fix, fatal=False))
     for node in program.graph.nodes:
         for rule, fix in _rules(node, target):
             found.append(Violation(label_of(node), origin_of(node).source, rule, fix))
-        for rule, fix in findings(node, target) if node.op == "call_function" else ():
+        for rule, fix in findings(node, target):
             found.append(Violation(label_of(node), origin_of(node).source, rule, fix, fatal=False))
     return found
 

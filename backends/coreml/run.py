@@ -17,6 +17,7 @@ from torch import Tensor
 from fxc.backends.coreml.mil.plan import Plan, plan
 from fxc.backends.coreml.mil.rounding import Rounding
 from fxc.backends.coreml.package import Package, open_package
+from fxc.backends.coreml.shapes import Shapes, parts, shapes_of
 from fxc.backends.coreml.values import HELD, Constants, Type
 from fxc.compiler.backend import Kernel
 from fxc.compiler.errors import ArtifactError, InputError, ToolchainError
@@ -25,6 +26,7 @@ from fxc.compiler.target import Target
 Array = np.ndarray[Any, Any]
 
 PRECISIONS = ("f32", "f16")
+_MOST_FILLED = 65
 
 
 def load(
@@ -62,6 +64,8 @@ class Evaluator:
         describe: what runs it, in words.
         package: what was read.
         input_names, output_names: of the model, in its own order.
+        shapes: what an input takes, where the model says so.
+        labels: of a classifier, in the order of its scores.
     """
 
     def __init__(self, package: Package, *, half: bool = False, expose: tuple[str, ...] = ()):
@@ -81,6 +85,8 @@ class Evaluator:
         self._images = {
             i.name for i in package.spec.description.input if i.type.WhichOneof("Type") == "imageType"
         }
+        described = {i.name: shapes_of(i) for i in package.spec.description.input}
+        self.shapes: dict[str, Shapes] = {n: s for n, s in described.items() if s is not None}
         self.input_names = tuple(n for n, _ in self.plan.inputs)
         self.output_names = tuple(self.plan.outputs)
         words = "every float16 result rounded" if half else "float32"
@@ -92,32 +98,54 @@ class Evaluator:
         return self._rounding.overflows
 
     def __call__(self, inputs: Sequence[Array]) -> list[Array]:
-        """Run on flat inputs in the model's order, a batch sample by sample; the outputs, then the exposed values.
+        """Run on flat inputs in the model's order; the outputs, then the exposed values.
+
+        A batch that the model does not take is put together of those that it does, or filled up to the next. Of a classifier's outputs, the label is
+        left out, and the scores by class are ``[1, classes]`` in the order of :attr:`labels`.
 
         Raises:
             InputError: they do not fit the model.
             ArtifactError: the program is wrong in itself.
         """
+        samples = self._samples(inputs)
         answers = [
-            [y.numpy() for y in self.values(sample) if isinstance(y, Tensor)]
-            for sample in self._samples(inputs)
+            [_array(y) for y in self.values(sample) if isinstance(y, (Tensor, dict))] for sample in samples
         ]
         if len(answers) == 1:
-            return answers[0]
+            return [_cut(y, inputs, samples[0]) for y in answers[0]]
         if any(y.ndim == 0 for y in answers[0]):
             raise InputError("an output has no batch to be put together of", fix="give one sample at a time")
         return [np.concatenate(parts) for parts in zip(*answers)]
 
     def _samples(self, inputs: Sequence[Array]) -> list[list[Array]]:
-        """The samples of a batch, for a program whose inputs have a leading dimension of 1; else the inputs as they are."""
-        single = [_is_single(kind) for _, kind in self.plan.inputs]
-        count = max((len(x) for x, one in zip(inputs, single) if one and np.ndim(x)), default=1)
-        if count <= 1 or len(inputs) != len(single):
+        """A batch in parts that the program takes, where its inputs' leading dimension is 1 or free; else the inputs as they are."""
+        leads = [_leads(kind) for _, kind in self.plan.inputs]
+        count = max((len(x) for x, lead in zip(inputs, leads) if lead and np.ndim(x)), default=1)
+        shared = [bool(lead and np.ndim(x) and len(x) == count) for x, lead in zip(inputs, leads)]
+        if count < 1 or len(inputs) != len(leads) or not any(shared):
             return [list(inputs)]
-        return [
-            [x[i : i + 1] if one and len(x) == count else x for x, one in zip(inputs, single)]
-            for i in range(count)
-        ]
+        sizes = parts(count, lambda n: all(self._takes(i, n, inputs[i]) for i, s in enumerate(shared) if s))
+        if sizes is None:
+            return [self._filled(inputs, shared, count)]
+        ends = np.cumsum(sizes)
+        return [[x[end - n : end] if s else x for x, s in zip(inputs, shared)] for n, end in zip(sizes, ends)]
+
+    def _filled(self, inputs: Sequence[Array], shared: Sequence[bool], count: int) -> list[Array]:
+        """The last sample again and again, up to a batch that the program takes; unchanged where it takes no larger one."""
+        for n in range(count + 1, count + _MOST_FILLED):
+            if all(self._takes(i, n, inputs[i]) for i, s in enumerate(shared) if s):
+                return [
+                    np.concatenate([x, *[x[-1:]] * (n - count)]) if s else x for x, s in zip(inputs, shared)
+                ]
+        return list(inputs)
+
+    def _takes(self, place: int, count: int, value: Array) -> bool:
+        """Whether an input takes that many of the samples."""
+        name, kind = self.plan.inputs[place]
+        if kind.shape is not None and kind.shape[0] == 1:
+            return count == 1
+        known = self.shapes.get(name)
+        return known is None or known.admit((count, *value.shape[1:]))
 
     def values(self, inputs: Sequence[Array]) -> list[Any]:
         """The same, with what is no tensor too: a classifier's label and its scores by class."""
@@ -128,6 +156,10 @@ class Evaluator:
         tensors = [
             _fitting(self._pixels(x, name), name, kind) for x, (name, kind) in zip(inputs, self.plan.inputs)
         ]
+        for name, tensor in zip(self.input_names, tensors):
+            known = self.shapes.get(name)
+            if known is not None and known.flexible and not known.admit(tensor.shape):
+                raise InputError(f"input {name} has shape {list(tensor.shape)}, and takes {known}")
         with torch.inference_mode():
             return self.plan.run(tensors, self._rounding, self._expose)
 
@@ -136,6 +168,12 @@ class Evaluator:
         given = np.asarray(value)
         return given.astype(np.float32) if name in self._images and given.dtype == np.uint8 else given
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Classes of a classifier; none of another model."""
+        found = [s.settings.get("classes", ()) for s in self.plan.block.steps if s.op.name == "classify"]
+        return tuple(map(str, found[0])) if found else ()
+
     def kernels(self) -> list[Kernel]:
         """Every operator that multiplies, as the program has it."""
         from fxc.backends.coreml.placement import kernels
@@ -143,8 +181,22 @@ class Evaluator:
         return kernels(self.package.program)
 
 
-def _is_single(kind: Type) -> bool:
-    return bool(kind.shape) and kind.shape is not None and kind.shape[0] == 1
+def _leads(kind: Type) -> bool:
+    return bool(kind.shape) and kind.shape is not None and kind.shape[0] in (1, None)
+
+
+def _cut(answer: Array, given: Sequence[Array], filled: Sequence[Array]) -> Array:
+    """Without what a batch was filled up with."""
+    for x, f in zip(given, filled):
+        if np.ndim(x) and len(x) < len(f) and answer.ndim and len(answer) == len(f):
+            return answer[: len(x)]
+    return answer
+
+
+def _array(value: Any) -> Array:
+    if isinstance(value, dict):
+        return np.asarray([list(value.values())], np.float32)
+    return np.asarray(value.numpy())
 
 
 def _fitting(value: Array, name: str, kind: Type) -> Tensor:

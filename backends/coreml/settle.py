@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
@@ -12,20 +13,32 @@ from fxc.backends.coreml.package import open_package
 from fxc.compiler.program import Program
 
 _NAMESPACE = uuid.UUID("6f8d9a0e-53a1-5c1f-9d0b-1b8d3f0f6c11")
+_FIELDS = {
+    "author": "author",
+    "license": "license",
+    "description": "shortDescription",
+    "version": "versionString",
+}
 _DATE = "com.github.apple.coremltools.conversion_date"
 
 
-def settle(path: Path, program: Program) -> None:
+def settle(path: Path, program: Program, said: Mapping[str, str] | None = None) -> None:
     """Rewrite the specification and the manifest of the package at ``path``, which was made of ``program``.
 
     Values have their layers' names; the conversion's date goes; random identifiers become ones of the paths; maps are written in order. What coremltools
     leaves for ExecuTorch beside the model goes too.
+
+    Args:
+        said: the user's metadata, by the words of :data:`fxc.backends.coreml.versions.ABOUT`.
     """
     package = open_package(path)
     about = package.spec.description.metadata
     about.userDefined.pop(_DATE, None)
     about.userDefined["fxc"] = version("fxc")
-    about.shortDescription = program.name
+    given = {"description": program.name, **(said or {})}
+    for word, name in _FIELDS.items():
+        if word in given:
+            setattr(about, name, given[word])
     for function in package.spec.mlProgram.functions.values():
         for block in function.block_specializations.values():
             rename(block, restored(program, block))

@@ -184,6 +184,7 @@ def _step_of(x: fx.Node) -> float:
 def channel_shuffle(emit: Emit, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Call:
     """channel_shuffle(x, groups) -> reshape, permute, reshape."""
     n, c, *rest = args[0].meta["val"].shape
+    n = n if isinstance(n, int) else -1
     apart = emit(aten.reshape.default, args[0], [n, args[1], c // args[1], *rest])
     turned = emit(aten.permute.default, apart, [0, 2, 1, *range(3, 3 + len(rest))])
     return Call(aten.reshape.default, (turned, [n, c, *rest]))

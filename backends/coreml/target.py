@@ -67,7 +67,9 @@ SCHEME = QuantScheme(
 )
 """Symmetric codes of eight bits, weights per channel, biases in float."""
 
-_VERSIONS = Versions(("ios",), "fxc.backends.coreml.versions:narrow")
+_NARROW = "fxc.backends.coreml.versions:narrow"
+_WORDS = ("ios", "batches", "labels", "about")
+_VERSIONS = Versions((*_WORDS, "ane"), _NARROW)
 _APPLE = "iPhone and other Apple devices"
 
 IPHONE_FP16 = Target(
@@ -92,6 +94,7 @@ IPHONE_FP32 = replace(
     precision="fp32",
     channel_multiple=1,
     notes="float32, which the Neural Engine has not",
+    versions=Versions(_WORDS, _NARROW),
 )
 
 IPHONE_INT8 = replace(

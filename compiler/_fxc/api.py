@@ -100,6 +100,10 @@ def compile(  # type: ignore[misc]
     jetpack: str | None = None,
     tensorrt: str | None = None,
     ios: str | None = None,
+    ane: bool = False,
+    batches: str | None = None,
+    labels: Sequence[str] | str | Path | None = None,
+    about: Mapping[str, str] | None = None,
     extensions: Extensions = (),
 ) -> Artifact | Artifacts:
     """Compile a model for a target, or for several, and prove the result on this host.
@@ -133,7 +137,13 @@ def compile(  # type: ignore[misc]
             model's order). The model is written for RGB. Calibration data may be either: normalised floats as the
             model takes them, or uint8 images as the result does.
         jetpack, tensorrt, ios: version of the device's software, ``"6.2"``, ``"10.3"``, ``"17"``: narrows the bundle to it.
-            Of several targets, those that know the word are narrowed.
+            Of several targets, those that know the word are narrowed; so it is with the next four words.
+        ane: write a Core ML model as the Neural Engine likes it, where that changes no number.
+        batches: sizes of the batch that a Core ML model takes: ``"1,4,8"``, or ``"1..8"`` for all between; the first is
+            the usual one. Without it the batch is 1.
+        labels: names of a Core ML classifier's classes, or a text file with one per line. Its outputs are then the
+            likeliest class and the scores by class, as coremltools' classifiers have them.
+        about: ``author``, ``license``, ``description`` and ``version`` of a Core ML model.
         extensions: operators, rewrites and targets of other packages, beside those of installed ones.
 
     Returns:
@@ -144,9 +154,8 @@ def compile(  # type: ignore[misc]
         FxcError: one of the tree in :mod:`fxc.compiler.errors`; nothing half-written stays.
     """
     catalogue = with_extensions(extensions)
-    chosen = words.narrowed(
-        catalogue, words.targets(catalogue, target), {"jetpack": jetpack, "tensorrt": tensorrt, "ios": ios}
-    )
+    given = words.device(labels, about, ane, jetpack=jetpack, tensorrt=tensorrt, ios=ios, batches=batches)
+    chosen = words.narrowed(catalogue, words.targets(catalogue, target), given)
     request = Request(
         target=chosen[0],
         config=words.quantization(
@@ -251,6 +260,8 @@ def lint(
     jetpack: str | None = None,
     tensorrt: str | None = None,
     ios: str | None = None,
+    ane: bool = False,
+    batches: str | None = None,
     extensions: Extensions = (),
 ) -> list[Violation]:
     """What of ``model`` the target cannot take, without building anything; the arguments are those of :func:`compile`.
@@ -260,9 +271,8 @@ def lint(
         UsageError: an unknown target or version.
     """
     catalogue = with_extensions(extensions)
-    (narrowed,) = words.narrowed(
-        catalogue, (catalogue.target(target),), {"jetpack": jetpack, "tensorrt": tensorrt, "ios": ios}
-    )
+    given = words.device(ane=ane, jetpack=jetpack, tensorrt=tensorrt, ios=ios, batches=batches)
+    (narrowed,) = words.narrowed(catalogue, (catalogue.target(target),), given)
     request = Request(
         target=narrowed,
         example_inputs=example_inputs,

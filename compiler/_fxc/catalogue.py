@@ -83,6 +83,8 @@ PASSES = {
     "select_observer": "fxc.passes.quantize.select_observer:SelectObserver",
     "bias_correction": "fxc.passes.quantize.bias_correction:BiasCorrection",
     "dla_pool": "fxc.backends.tensorrt.dla_pool:DlaPool",
+    "channels_first": "fxc.backends.coreml.channels_first:ChannelsFirst",
+    "engine_windows": "fxc.backends.coreml.engine_windows:EngineWindows",
     "extension": "fxc.passes.extension:ExtensionRules",
     "apply_plan": "fxc.passes.prune.apply_plan:ApplyPlan",
     "low_rank": "fxc.passes.prune.low_rank:LowRank",

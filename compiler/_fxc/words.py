@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from fxc.catalogue import Catalogue, resolve
@@ -62,13 +64,55 @@ def narrowed(catalogue: Catalogue, targets: Sequence[Target], given: Mapping[str
     return tuple(_narrowed(target, said) for target in targets)
 
 
+def device(
+    labels: Sequence[str] | str | Path | None = None,
+    about: Mapping[str, str] | None = None,
+    ane: bool = False,
+    **versions: str | None,
+) -> dict[str, Any]:
+    """What a user says of the device and its file, by the words that targets know; text each.
+
+    Raises:
+        UsageError: a value of the wrong kind, or a file of labels that cannot be read.
+    """
+    if not isinstance(ane, bool):
+        raise UsageError(f"ane takes true or false, got {ane!r}")
+    return {
+        **versions,
+        "ane": "on" if ane else None,
+        "labels": None if labels is None else json.dumps(_labels(labels)),
+        "about": None if about is None else json.dumps(_about(about)),
+    }
+
+
+def _labels(given: Sequence[str] | str | Path) -> list[str]:
+    if isinstance(given, (str, Path)):
+        try:
+            text = Path(given).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(
+                f"cannot read the labels {given}", why=str(error), fix="a text file with one class per line"
+            ) from error
+        return [line.strip() for line in text.splitlines() if line.strip()]
+    found = list(given) if isinstance(given, Iterable) else [None]
+    if not all(isinstance(label, str) for label in found):
+        raise UsageError("labels takes one name for each class", fix='labels=["cat", "dog"], or a text file')
+    return found
+
+
+def _about(given: Mapping[str, str]) -> dict[str, str]:
+    if not isinstance(given, Mapping) or not all(isinstance(v, str) for v in (*given, *given.values())):
+        raise UsageError(f"about takes texts by name, got {given!r}", fix='about={"author": "…"}')
+    return dict(given)
+
+
 def _check_version(catalogue: Catalogue, targets: Sequence[Target], word: str, version: Any) -> None:
     if not isinstance(version, str):
         raise UsageError(f"{word} takes a version as text, got {version!r}", fix=f'{word}="6.2"')
     if not any(word in target.versions.words for target in targets):
         takers = [t.name for t in catalogue.targets() if word in t.versions.words]
         raise UsageError(
-            f"{word} {version} says nothing about {', '.join(t.name for t in targets)}",
+            f"{word} {version if len(version) < 20 else '…'} says nothing about {', '.join(t.name for t in targets)}",
             fix=f"leave it out, or choose of {', '.join(takers) or 'no target'}",
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -33,9 +33,7 @@ class Job:
     source: Source
     targets: tuple[str, ...]
     image_input: str | None
-    jetpack: str | None
-    tensorrt: str | None
-    ios: str | None
+    device: Mapping[str, Any]
     quantization: QuantConfig
     dump: Path | None
     verify: bool
@@ -59,6 +57,10 @@ def compile_command(
     jetpack: o.JetPack = None,
     tensorrt: o.TensorRT = None,
     ios: o.IOS = None,
+    ane: o.Ane = False,
+    batches: o.Batches = None,
+    labels: o.Labels = None,
+    about: o.About = None,
     weights: o.Weights = None,
     data: o.DataText = None,
     size: o.Size = None,
@@ -92,7 +94,16 @@ def compile_command(
     from fxc.tools.cli.config import quantization
 
     spec, found = parse_model(model), tuple(catalogue.target(name) for name in target)
-    words.narrowed(catalogue.INSTALLED, found, {"jetpack": jetpack, "tensorrt": tensorrt, "ios": ios})
+    device: dict[str, Any] = {
+        "jetpack": jetpack,
+        "tensorrt": tensorrt,
+        "ios": ios,
+        "ane": ane,
+        "batches": batches,
+        "labels": labels,
+        "about": o.texts(about, "--about"),
+    }
+    words.narrowed(catalogue.INSTALLED, found, words.device(**device))
     called = name or spec.name
     job = Job(
         source=Source(
@@ -110,9 +121,7 @@ def compile_command(
         ),
         targets=tuple(t.name for t in found),
         image_input=image_input,
-        jetpack=jetpack,
-        tensorrt=tensorrt,
-        ios=ios,
+        device=device,
         quantization=quantization(config, keep_float, observer, percentile, equalize, bias_correction),
         dump=dump,
         verify=not no_verify,
@@ -163,9 +172,7 @@ def run_job(job: Job, report: Report) -> Done:
         progress=report,
         preprocessing=image_facts(loaded, data, job.source.images),
         image_input=job.image_input,
-        jetpack=job.jetpack,
-        tensorrt=job.tensorrt,
-        ios=job.ios,
+        **job.device,
     )
     report("save", 0, None)
     made.save(job.output, force=job.force)

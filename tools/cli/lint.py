@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fxc.tools.cli import options as o
 from fxc.tools.cli.modelspec import parse_model, parse_shapes
@@ -19,6 +19,8 @@ def lint_command(
     jetpack: o.JetPack = None,
     tensorrt: o.TensorRT = None,
     ios: o.IOS = None,
+    ane: o.Ane = False,
+    batches: o.Batches = None,
     weights: o.Weights = None,
     input_shape: o.InputShapes = None,
     batch: o.Batch = None,
@@ -32,7 +34,14 @@ def lint_command(
     from fxc import catalogue, words
 
     spec, found, shapes = parse_model(model), catalogue.target(target), parse_shapes(input_shape, batch)
-    words.narrowed(catalogue.INSTALLED, (found,), {"jetpack": jetpack, "tensorrt": tensorrt, "ios": ios})
+    device: dict[str, Any] = {
+        "jetpack": jetpack,
+        "tensorrt": tensorrt,
+        "ios": ios,
+        "ane": ane,
+        "batches": batches,
+    }
+    words.narrowed(catalogue.INSTALLED, (found,), words.device(**device))
     with progress() as report:
         report("load", 0, None)
         import fxc
@@ -50,7 +59,7 @@ def lint_command(
             name=loaded.name,
             trust=trust,
         )
-        violations = fxc.lint(program, found.name, jetpack=jetpack, tensorrt=tensorrt, ios=ios)
+        violations = fxc.lint(program, found.name, **device)
     for text in loaded.warnings:
         warn(text)
     return told(loaded.name, found.name, violations)

@@ -127,20 +127,40 @@ def described(path: Path) -> tuple[dict[str, Any], str]:
         "specification": spec.specificationVersion,
         "opset": spec.mlProgram.functions["main"].opset if "main" in spec.mlProgram.functions else None,
         "inputs": {name: str(kind) for name, kind in plan.inputs},
+        "shapes": {name: str(s) for name, s in runner.shapes.items() if s.flexible},
+        "labels": list(runner.labels),
         "outputs": {name: str(plan.types[name]) for name in plan.outputs},
         "operators": dict(operators.most_common()),
         "precisions": dict(precisions.most_common()),
         "eight_bits": {k: {"of": len(p), "in": sum(not q.why for q in p)} for k, p in codes.items() if p},
         "bytes": sizes,
-        "about": dict(spec.description.metadata.userDefined),
+        "about": _about(spec.description.metadata),
     }
     return document, _text(path, document)
+
+
+def _classes(labels: list[str]) -> list[tuple[str, str]]:
+    told = labels if len(labels) < 5 else [*labels[:3], "…", labels[-1]]
+    return [("classes", f"{len(labels)}: {', '.join(told)}")]
+
+
+def _about(metadata: Any) -> dict[str, str]:
+    named = {
+        "description": metadata.shortDescription,
+        "author": metadata.author,
+        "license": metadata.license,
+        "version": metadata.versionString,
+    }
+    return {**{word: text for word, text in named.items() if text}, **metadata.userDefined}
 
 
 def _text(path: Path, document: dict[str, Any]) -> str:
     words = [
         *(("input", f"{name}: {kind}") for name, kind in document["inputs"].items()),
+        *(("shapes", f"{name}: {shapes}") for name, shapes in document["shapes"].items()),
         *(("output", f"{name}: {kind}") for name, kind in document["outputs"].items()),
+        *(_classes(document["labels"]) if document["labels"] else ()),
+        *document["about"].items(),
         ("operators", f"set {document['opset']}, specification {document['specification']}"),
         ("results", ", ".join(f"{count} {dtype}" for dtype, count in document["precisions"].items())),
         *(

@@ -63,6 +63,28 @@ IOS = Annotated[
     str | None,
     typer.Option("--ios", metavar="N", help="Oldest iOS that a Core ML model is for: 15, 16, 17 or 18."),
 ]
+Ane = Annotated[
+    bool,
+    typer.Option("--ane", help="Write a Core ML model as the Neural Engine likes it, its numbers unchanged."),
+]
+Batches = Annotated[
+    str | None,
+    typer.Option(
+        "--batches", metavar="N,N|N..N", help="Batch sizes that a Core ML model takes: 1,4,8, or 1..8. [1]"
+    ),
+]
+Labels = Annotated[
+    Path | None,
+    typer.Option("--labels", metavar="FILE", help="Classes of a Core ML classifier, one per line."),
+]
+About = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--about",
+        metavar="KEY=TEXT",
+        help="Of a Core ML model: author=…, license=…, description=…, version=… Repeat it.",
+    ),
+]
 Weights = Annotated[
     str | None,
     typer.Option(
@@ -179,6 +201,19 @@ def floats(text: str | None, option: str) -> tuple[float, ...] | None:
         return tuple(float(part) for part in text.split(","))
     except ValueError as error:
         raise UsageError(f"{option} takes numbers between commas, got {text!r}") from error
+
+
+def texts(given: list[str] | None, option: str) -> dict[str, str] | None:
+    """``["author=Me"]`` as a mapping.
+
+    Raises:
+        UsageError: something without a key.
+    """
+    pairs = [text.partition("=") for text in given or ()]
+    for key, mark, _ in pairs:
+        if not key or not mark:
+            raise UsageError(f"{option} takes KEY=TEXT, got {key!r}", fix=f'{option} author="…"')
+    return {key: text for key, _, text in pairs} or None
 
 
 def sizes(text: str | None, option: str) -> tuple[int, ...] | None:

@@ -91,7 +91,7 @@ def gather(
         return torch.stack(rows)
     chosen = _positive(indices, x.shape[axis]).flatten()
     taken = x.index_select(axis, chosen)
-    return taken.reshape(*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
+    return taken.reshape((*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]))
 
 
 def gather_along_axis(x: Tensor, indices: Tensor, axis: int = 0, validate_indices: bool = False) -> Tensor:

@@ -58,7 +58,8 @@ def flatten2d(x: Tensor, axis: int = 1) -> Tensor:
 
 
 def concat(values: Tensors, axis: int, interleave: bool = False) -> Tensor:
-    """One behind the other along ``axis``, or in turns."""
+    """One behind the other along ``axis``, or in turns; numbers as vectors of one."""
+    values = [v if v.dim() else v.reshape(1) for v in values]
     if not interleave:
         return torch.cat(values, axis)
     axis = axis % values[0].dim()

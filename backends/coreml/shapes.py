@@ -1,0 +1,71 @@
+"""Which shapes an input of a package takes, as its description says; a batch put together of those that it does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+UNBOUNDED = -1
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """Of one input.
+
+    Attributes:
+        listed: every shape that it takes, the usual one first; none where it takes a range.
+        ranges: least and largest of each axis, the latter :data:`UNBOUNDED` if it has none.
+    """
+
+    listed: tuple[tuple[int, ...], ...] = ()
+    ranges: tuple[tuple[int, int], ...] = ()
+
+    def admit(self, shape: Sequence[int]) -> bool:
+        """Whether the input takes it."""
+        if self.listed:
+            return tuple(shape) in self.listed
+        return len(shape) == len(self.ranges) and all(
+            least <= size and (size <= most or most == UNBOUNDED)
+            for size, (least, most) in zip(shape, self.ranges)
+        )
+
+    def __str__(self) -> str:
+        if self.listed:
+            return " or ".join(str(list(shape)) for shape in self.listed)
+        return f"[{', '.join(_between(*r) for r in self.ranges)}]"
+
+    @property
+    def flexible(self) -> bool:
+        """Whether there is more than one."""
+        return len(self.listed) > 1 or any(least != most for least, most in self.ranges)
+
+
+def _between(least: int, most: int) -> str:
+    if least == most:
+        return str(least)
+    return f"{least}.." if most == UNBOUNDED else f"{least}..{most}"
+
+
+def shapes_of(feature: Any) -> Shapes | None:
+    """Of a ``FeatureDescription`` message; ``None`` for one that is no array, or says nothing."""
+    if feature.type.WhichOneof("Type") != "multiArrayType":
+        return None
+    array = feature.type.multiArrayType
+    usual, kind = tuple(array.shape), array.WhichOneof("ShapeFlexibility")
+    if kind == "enumeratedShapes":
+        found = [tuple(s.shape) for s in array.enumeratedShapes.shapes]
+        return Shapes(tuple(dict.fromkeys((usual, *found) if usual in found else found)))
+    if kind == "shapeRange":
+        return Shapes(ranges=tuple((r.lowerBound, r.upperBound) for r in array.shapeRange.sizeRanges))
+    return Shapes((usual,)) if usual else None
+
+
+def parts(count: int, admitted: Callable[[int], bool]) -> list[int] | None:
+    """As few sizes as can be that are all admitted and sum to ``count``; ``None`` if there are none."""
+    sizes = [n for n in range(count, 0, -1) if admitted(n)]
+    fewest: list[list[int] | None] = [[]]
+    for total in range(1, count + 1):
+        found = [[n, *rest] for n in sizes if n <= total and (rest := fewest[total - n]) is not None]
+        fewest.append(min(found, key=len) if found else None)
+    return fewest[count]
