@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from fxc.backends.apple.export import batch_of, exported
 from fxc.backends.coreml.compress import candidates
-from fxc.backends.coreml.export import exported
 from fxc.backends.coreml.image import image_inputs
 from fxc.backends.coreml.package import SUFFIX, open_package
 from fxc.backends.coreml.placement import placed
 from fxc.backends.coreml.run import load
 from fxc.backends.coreml.settle import settle
+from fxc.backends.coreml.spelling import STYLE
 from fxc.backends.coreml.toolchain import PACKAGE, coremltools, quiet
 from fxc.compiler.backend import Emitted
 from fxc.compiler.errors import LegalityError, ToolchainError
@@ -100,25 +101,12 @@ def _error(path: Path, program: Program) -> float:
     return float((apart / sum(float(w.double().square().sum()) for w in wanted)) ** 0.5)
 
 
-def batch_of(program: Program) -> int:
-    """The batch in the file: 1, from which a larger one is put together, unless an output does not lead with the batch."""
-    apart = all(o.shape and isinstance(o.shape[0], str) for o in program.outputs)
-    if apart or not program.dynamic or not program.example_inputs:
-        return 1
-    sizes = [
-        x.shape[0]
-        for x, s in zip(program.example_inputs, program.tensor_inputs)
-        if s.shape and isinstance(s.shape[0], str)
-    ]
-    return int(sizes[0]) if sizes else 1
-
-
 def _converted(ct: Any, program: Program, target: Target, batch: int, images: Mapping[str, str]) -> Any:
     half = target.precision != "fp32"
     with quiet(), _settled_memory():
         try:
             return ct.convert(
-                exported(program, batch=batch),
+                exported(program, STYLE, batch=batch),
                 convert_to="mlprogram",
                 minimum_deployment_target=getattr(ct.target, f"iOS{target.options['ios']}"),
                 compute_precision=ct.precision.FLOAT16 if half else ct.precision.FLOAT32,
