@@ -45,9 +45,8 @@ def emit(program: Program, target: Target, directory: Path, *, lowerings: Functi
         write_program(program, work / "program")
         request: dict[str, Any] = {"program": "program", "output": MODEL, "batch": batch}
         request |= {"inputs": inputs, "outputs": outputs, "half": target.options["floats"] == "float16"}
-        ask("convert", work, request, about=program.name)
+        facts = ask("convert", work, request, about=program.name)
         check_package(work / MODEL)
-        facts = ask("describe", work, {"model": MODEL}, about=program.name)
         shutil.copytree(work / MODEL, directory / MODEL)
     return Emitted(
         model=MODEL,

@@ -11,7 +11,7 @@ here only. Files that a request names lie in the current folder; arrays are ``.n
     half              whether float32 becomes float16
     inputs, outputs   names, in order
 
-    → ``{"model"}``
+    → what ``describe`` answers
 
 ``describe``: → ``{"inputs": [[name, dtype, shape], …], "outputs": the same, "products": [{"name", "op", "why"}, …]}``: every
 operator that multiplies, and why it does not stand between dequantize and quantize.
@@ -67,32 +67,40 @@ class Unfit(Exception):
 
 def convert(request: dict[str, Any]) -> dict[str, Any]:
     """Write an ``.aimodel``; see the top of the file."""
+    from fxc.compiler.serialize import load_program
+
+    program = load_program(Path(request["program"]))
+    names = request["inputs"], request["outputs"]
+    return write(program, Path(request["output"]), names, batch=request["batch"], half=request["half"])
+
+
+def write(
+    program: Any, path: Path, names: tuple[list[str], list[str]], *, batch: int, half: bool
+) -> dict[str, Any]:
+    """Write a program of fxc as an ``.aimodel``, in this process; what :func:`describe` says of it."""
     import coreai_torch
     import torch
     from coreai_torch._compression import custom_layers  # noqa: F401  it registers coreai::quantize
 
     from fxc.backends.apple.export import Style, exported
     from fxc.backends.coreai.spelling import spellings, table
-    from fxc.compiler.serialize import load_program
 
-    half = bool(request["half"])
-    written = spellings(
-        torch.ops.coreai.quantize.default,
-        torch.ops.coreai.dequantize.default,
-        torch.float16 if half else torch.float32,
-    )
+    own = torch.ops.coreai
+    floats = torch.float16 if half else torch.float32
+    written = spellings(own.quantize.default, own.dequantize.default, floats)
     style = Style("Core AI", written, table(coreai_torch.get_decomp_table()), half)
-    program = exported(load_program(Path(request["program"])), style, batch=request["batch"])
+    source = exported(program, style, batch=batch)
     made = (
         # The mode keeps the names of our nodes, which are the layers'.
         coreai_torch.TorchConverter(mode=coreai_torch.TorchConverter.Mode.DEBUG)
-        .add_exported_program(program, input_names=request["inputs"], output_names=request["outputs"])
+        .add_exported_program(source, input_names=names[0], output_names=names[1])
         .to_coreai()
     )
     _settle(made._module._mlir_module)
-    asset = made.save_asset(Path(request["output"]))
+    asset = made.save_asset(path)
     asset.update_metadata(_undated)
-    return {"model": request["output"]}
+    # Read back from disk.
+    return describe({"model": str(path)})
 
 
 def _undated(metadata: Any) -> None:
@@ -135,20 +143,29 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
     """Execute a model in Apple's runtime; see the top of the file."""
     import numpy as np
 
-    asset = _asset(request)
-    facts = _described(asset)
     given = [np.load(name, allow_pickle=False) for name in request["inputs"]]
+    facts, answers = execute(Path(request["model"]), given)
+    files = [f"answer_{i}.npy" for i in range(len(answers))]
+    for name, answer in zip(files, answers):
+        np.save(name, answer, allow_pickle=False)
+    return {**facts, "answers": files}
+
+
+def execute(path: Path, given: list[Any]) -> tuple[dict[str, Any], list[Any]]:
+    """Run an ``.aimodel`` on arrays, in this process; what :func:`describe` says of it, and the outputs."""
+    import numpy as np
+
+    asset = _asset({"model": str(path)})
+    facts = _described(asset)
     if len(given) != len(facts["inputs"]):
         raise Unfit(f"the model takes {len(facts['inputs'])} inputs, got {len(given)}")
     samples = [_fitting(sample, facts["inputs"]) for sample in _samples(given, facts["inputs"])]
     answers = asyncio.run(_answers(asset, samples, [name for name, _, _ in facts["outputs"]]))
-    if len(answers) > 1 and any(y.ndim == 0 for y in answers[0]):
+    if len(answers) == 1:
+        return facts, answers[0]
+    if any(y.ndim == 0 for y in answers[0]):
         raise Unfit("an output has no batch to be put together of; give one sample at a time")
-    files = []
-    for i, parts in enumerate(zip(*answers)):
-        files.append(f"answer_{i}.npy")
-        np.save(files[-1], np.concatenate(parts) if len(parts) > 1 else parts[0], allow_pickle=False)
-    return {**facts, "answers": files}
+    return facts, [np.concatenate(parts) for parts in zip(*answers)]
 
 
 def _samples(given: list[Any], inputs: list[Any]) -> list[list[Any]]:
