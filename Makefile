@@ -14,7 +14,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 export ORT_DISABLE_TELEMETRY := 1
 SOURCES := compiler passes backends kernels tools tests
 
-.PHONY: help demo test lint format types bench bench-peers spine zoo zoo-big zoo-tensorrt zoo-rknn zoo-prune zoo-coreml clean
+.PHONY: help demo test lint format types bench bench-peers spine zoo zoo-big zoo-tensorrt zoo-rknn zoo-prune zoo-coreml zoo-coreai clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -58,6 +58,9 @@ zoo-prune: $(READY)  ## prune every model at 30 and 50 %, compare with masking a
 
 zoo-coreml: $(READY)  ## every classifier as a Core ML program, read back and evaluated; rewrites tests/zoo/coreml.md
 	$(BIN)/python -m tests.zoo.coreml
+
+zoo-coreai: $(READY)  ## the fourteen models in eight bits through Apple's Core AI runtime; rewrites tests/zoo/coreai.md
+	$(BIN)/python -m tests.zoo.coreai
 
 zoo-big: $(READY)  ## the four models above 300 million parameters
 	$(BIN)/python -m tests.zoo.sweep --big

@@ -14,14 +14,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from fxc.backends.apple.export import exported
 from fxc.backends.coreml.compress import candidates
-from fxc.backends.coreml.export import exported
 from fxc.backends.coreml.image import image_inputs
 from fxc.backends.coreml.package import SUFFIX, open_package
 from fxc.backends.coreml.placement import placed
 from fxc.backends.coreml.run import load
 from fxc.backends.coreml.settle import settle
 from fxc.backends.coreml.signature import batches_of, input_types, labels_of
+from fxc.backends.coreml.spelling import STYLE
 from fxc.backends.coreml.toolchain import PACKAGE, coremltools, quiet
 from fxc.backends.coreml.versions import Batches
 from fxc.compiler.backend import Emitted
@@ -130,7 +131,7 @@ def _converted(
     with quiet(), _settled_memory():
         try:
             return ct.convert(
-                exported(program, batch=None if len(batches.sizes) > 1 else batches.usual),
+                exported(program, STYLE, batch=None if len(batches.sizes) > 1 else batches.usual),
                 convert_to="mlprogram",
                 minimum_deployment_target=getattr(ct.target, f"iOS{target.options['ios']}"),
                 compute_precision=ct.precision.FLOAT16 if half else ct.precision.FLOAT32,

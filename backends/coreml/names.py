@@ -8,17 +8,12 @@ from typing import Any
 
 from torch import fx
 
+from fxc.backends.apple.export import weight_name
 from fxc.compiler.macs import WEIGHTED
-from fxc.compiler.origin import identifier
 from fxc.compiler.program import Program
 
 _CAST = "_cast_fp16"
 _STORED = "_to_fp16"
-
-
-def weight_name(target: str) -> str:
-    """What a parameter is called in the exported graph: prefixed, so that it never meets a layer."""
-    return f"w_{identifier(target)}"
 
 
 def restored(program: Program, block: Any) -> dict[str, str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fxc.backends.apple.export import batch_of
 from fxc.backends.coreml.versions import Batches, parsed_batches
 from fxc.compiler.errors import LegalityError
 from fxc.compiler.origin import identifier
@@ -26,14 +27,7 @@ def batches_of(program: Program, target: Target) -> Batches:
     if (text := target.options.get("batches")) is not None:
         _check(program, text)
         return parsed_batches(text)
-    apart = all(o.shape and isinstance(o.shape[0], str) for o in program.outputs)
-    if apart or not program.dynamic or not program.example_inputs:
-        return _one(1)
-    sizes = [x.shape[0] for x, s in zip(program.example_inputs, program.tensor_inputs) if _leads(s)]
-    return _one(int(sizes[0]) if sizes else 1)
-
-
-def _one(size: int) -> Batches:
+    size = batch_of(program)
     return Batches(size, (size,))
 
 

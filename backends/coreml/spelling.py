@@ -1,43 +1,22 @@
-"""How coremltools' converter wants the canonical operators spelled; what it does not know, or gets wrong, in operators it knows.
-
-A spelling is ``ours -> theirs``, said in its first line. It gets ``emit``, which makes a node before the one it returns.
-"""
+"""How coremltools' converter wants the canonical operators spelled; what it does not know, or gets wrong, in operators it knows."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.ao.quantization.fx._decomposed
 from torch import fx
 
+from fxc.backends.apple.export import Style
+from fxc.backends.apple.spelling import Call, Emit, Spelling
 from fxc.compiler.qdq import DEQUANTIZE_CHANNEL, DEQUANTIZE_TENSOR, QUANTIZE_TENSOR
 
 aten = torch.ops.aten
 decomposed = torch.ops.quantized_decomposed
-
-Emit = Callable[..., fx.Node]
-"""``emit(target, *args)`` makes an intermediate node."""
-
-
-class Call(NamedTuple):
-    """A call as the converter reads it."""
-
-    target: Any
-    args: tuple[Any, ...]
-    kwargs: Mapping[str, Any] = MappingProxyType({})
-
-
-Spelling = Callable[[Emit, tuple[Any, ...], Mapping[str, Any]], Call]
-
-
-def spelled(target: Any, emit: Emit, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Call:
-    """What ``target(*args, **kwargs)`` is written as."""
-    change = SPELLINGS.get(target)
-    return change(emit, args, kwargs) if change is not None else Call(target, args, kwargs)
 
 
 def quantize_tensor(emit: Emit, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Call:
@@ -215,3 +194,6 @@ SPELLINGS: Mapping[Any, Spelling] = MappingProxyType(
         aten.baddbmm.default: baddbmm,
     }
 )
+
+STYLE = Style("Core ML", SPELLINGS)
+"""As coremltools reads a program."""

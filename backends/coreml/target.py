@@ -8,64 +8,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from fxc.compiler.quant import CONVOLUTIONS, I8_WEIGHT, MOVES, OpRule, QuantScheme, QuantSpec
+from fxc.backends.apple.scheme import w8a8
 from fxc.compiler.target import Limits, Target, Versions
 
-A8 = QuantSpec(dtype="uint8", qmin=0, qmax=255, symmetric=True, one_sided=True, scale_kind="f16")
-"""Activations: the zero is code 128, or 0 for a tensor without negative numbers."""
-
-W8 = I8_WEIGHT.but(scale_kind="f16")
-"""Weights per output channel. Scales are float16 in the file, so they are in the graph."""
-
-FUSED = ("relu", "hardtanh", "clamp", "leaky_relu", "elu", "gelu", "hardsigmoid", "sigmoid", "silu", "tanh")
-"""Activations that are one operator in Core ML; what is several has quantizers on both sides."""
-
-_MOVES = (*MOVES, "pixel_shuffle", "channel_shuffle")
-_NORM = "normalization is computed in float16; its output is requantized by the layer that reads it"
-_ATTENTION = "attention is computed in float16: between quantizers its parts would not fuse"
-
-SCHEME = QuantScheme(
-    name="coreml-w8a8",
-    rules=(
-        # What runs in eight bits stands between dequantize and quantize, its activation with it.
-        OpRule(CONVOLUTIONS, "mac", inputs=A8, weight=W8, bias="float", output=A8, fuses=FUSED),
-        OpRule(("linear",), "mac", inputs=A8, weight=W8, bias="float", output=A8, fuses=FUSED, max_rank=2),
-        # A transformer's residual sum stays float: quantized it loses 15 dB.
-        OpRule(
-            ("linear",),
-            "mac",
-            inputs=A8,
-            weight=W8,
-            bias="float",
-            output=A8,
-            fuses=FUSED,
-            yields=False,
-            min_rank=3,
-        ),
-        # coremltools moves one scale out of a sum, so that both operands must have it.
-        OpRule(("add",), "join", inputs=A8, output=A8, share_operands=True, fuses=FUSED),
-        OpRule(("mul",), "join", inputs=A8, output=A8, fuses=FUSED),
-        OpRule(("cat",), "join", inputs=A8, output=A8, share=True),
-        OpRule(("hardswish", "mish"), "follow", inputs=A8, output=A8),
-        OpRule(
-            ("max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", *_MOVES),
-            "follow",
-            inputs=A8,
-            output=A8,
-            share=True,
-        ),
-    ),
-    keep_float={
-        "layer_norm": _NORM,
-        "group_norm": _NORM,
-        "softmax": "softmax is computed in float16",
-        "matmul": _ATTENTION,
-        "bmm": _ATTENTION,
-        "scaled_dot_product_attention": _ATTENTION,
-        "upsample_bilinear2d": "interpolation is computed in float16",
-    },
-)
-"""Symmetric codes of eight bits, weights per channel, biases in float."""
+# coremltools moves one scale out of a sum, so that both operands must have it.
+SCHEME = w8a8("coreml-w8a8", share_operands=True)
 
 _NARROW = "fxc.backends.coreml.versions:narrow"
 _WORDS = ("ios", "batches", "labels", "about")

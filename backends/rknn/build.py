@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,18 +12,16 @@ import numpy as np
 from fxc.backends.rknn.image import Normalisation
 from fxc.backends.rknn.names import LOG, RANGES, REQUEST, RKNN, SAMPLE, source
 from fxc.backends.rknn.toolchain import RKNN as TOOLCHAIN
-from fxc.compiler.errors import ArtifactError, ToolchainError, UsageError
+from fxc.compiler.errors import ArtifactError, ToolchainError
 from fxc.compiler.files import read_json
 from fxc.compiler.scratch import WorkFolder
 from fxc.compiler.target import Target
 from fxc.compiler.toolchain import worker
 from fxc.compiler.toolchain.environment import environment, require, status
+from fxc.compiler.toolchain.limit import SECONDS, seconds
 
 Array = np.ndarray[Any, Any]
 
-SECONDS = "FXC_TOOLCHAIN_SECONDS"
-"""The environment variable with the time limit of one build or simulation."""
-_SECONDS = 1800.0
 _SCRIPT = Path(__file__).with_name("worker.py")
 _REST = "float16"
 """What a layer computes in whose range is not known."""
@@ -149,24 +146,6 @@ def _ask(directory: Path, work: Path, target: Target, **more: Any) -> dict[str, 
         error.where = _kept(work / LOG, environment.log.with_name(_FAILED))
         error.fix = error.fix and f"{error.fix}: {SECONDS}"
         raise
-
-
-def seconds() -> float:
-    """The time limit of one exchange with the toolkit.
-
-    Raises:
-        UsageError: ``FXC_TOOLCHAIN_SECONDS`` is no positive number.
-    """
-    given = os.environ.get(SECONDS)
-    if not given:
-        return _SECONDS
-    try:
-        found = float(given)
-    except ValueError:
-        found = 0.0
-    if not 0 < found < float("inf"):
-        raise UsageError(f"{SECONDS} is {given!r}", fix="a number of seconds above 0")
-    return found
 
 
 def _kept(log: Path, place: Path) -> str | None:

@@ -9,13 +9,13 @@ from torch import fx
 
 from fxc.backends.onnx.legal import violations
 from fxc.backends.onnx.table import extended
-from fxc.backends.rknn.build import seconds
 from fxc.compiler.backend import Violation
 from fxc.compiler.extension import EMPTY, Functions
 from fxc.compiler.macs import CONVOLUTIONS, TRANSPOSED
 from fxc.compiler.origin import label_of, op_name, origin_of
 from fxc.compiler.program import Program
 from fxc.compiler.target import Target
+from fxc.compiler.toolchain.limit import seconds
 
 _SEEN = "seen with version 2.5.0"
 _UNKNOWN = frozenset({"max_pool3d", "upsample_bicubic2d", "upsample_trilinear3d"})

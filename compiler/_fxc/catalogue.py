@@ -57,6 +57,9 @@ TARGETS = {
     "iphone-int8": "fxc.backends.coreml.target:IPHONE_INT8",
     "iphone-w8": "fxc.backends.coreml.target:IPHONE_W8",
     "iphone-w4": "fxc.backends.coreml.target:IPHONE_W4",
+    "coreai-fp16": "fxc.backends.coreai.target:COREAI_FP16",
+    "coreai-fp32": "fxc.backends.coreai.target:COREAI_FP32",
+    "coreai-int8": "fxc.backends.coreai.target:COREAI_INT8",
 }
 
 ROOMS = {
@@ -65,6 +68,7 @@ ROOMS = {
     "tensorrt": "fxc.backends.tensorrt",
     "rknn": "fxc.backends.rknn",
     "coreml": "fxc.backends.coreml",
+    "coreai": "fxc.backends.coreai",
 }
 
 PASSES = {

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch.utils import _pytree as pytree
 
-from fxc.backends.coreml.emit import batch_of, emit
+from fxc.backends.apple.export import batch_of
+from fxc.backends.coreml.emit import emit
 from fxc.backends.coreml.legal import check
 from fxc.backends.coreml.run import load
 from fxc.backends.coreml.target import IPHONE_FP32

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor, nn
 
 import fxc
+from fxc.backends.apple.export import exported
 from fxc.backends.coreml.blob import BlobFile
 from fxc.backends.coreml.emit import emit
-from fxc.backends.coreml.export import exported
 from fxc.backends.coreml.legal import check
 from fxc.backends.coreml.package import open_package
 from fxc.backends.coreml.placement import placed
 from fxc.backends.coreml.run import load
+from fxc.backends.coreml.spelling import STYLE
 from fxc.backends.coreml.target import IPHONE_FP16, IPHONE_FP32, IPHONE_INT8, IPHONE_W4, TARGETS
 from fxc.backends.coreml.versions import narrow
 from fxc.compiler.capture import capture
@@ -146,7 +147,7 @@ def test_outputs_that_are_inputs_or_each_other(tmp_path: Path) -> None:
 
 
 def test_the_graph_is_exported_under_its_own_names(program: Program) -> None:
-    graph = exported(program).graph_module.graph
+    graph = exported(program, STYLE).graph_module.graph
     ours = [n.name for n in program.graph.nodes if n.op == "call_function" and "sym_size" not in n.name]
     theirs = [n.name for n in graph.nodes if n.op == "call_function"]
     assert [n for n in theirs if "_part" not in n] == ours

@@ -1,0 +1,1 @@
+"""What the rooms for Apple's toolchains share."""

@@ -1,0 +1,1 @@
+"""Apple devices by Core AI, Core ML's successor."""
