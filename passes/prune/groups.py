@@ -12,6 +12,7 @@ from torch import fx
 from fxc.compiler.macs import LINEAR, WEIGHTED
 from fxc.compiler.origin import label_of
 from fxc.compiler.program import Program
+from fxc.compiler.text import structural_hash
 from fxc.passes.prune.atoms import Flags, Ints, Label, Mark
 from fxc.passes.prune.flow import Choice, Flow, Rules
 from fxc.passes.prune.roles import Use, uses
@@ -94,6 +95,11 @@ class Structure:
     slots: tuple[Slot, ...]
     groups: tuple[Group, ...]
     rules: Rules = field(default_factory=lambda: RULES)
+
+    @cached_property
+    def graph_hash(self) -> str:
+        """What a plan knows the program by: its operators, connections and shapes."""
+        return structural_hash(self.program, contents=False)
 
     @cached_property
     def prunable(self) -> tuple[Group, ...]:

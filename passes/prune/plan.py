@@ -75,7 +75,7 @@ class Plan:
         Raises:
             UsageError: the plan is another program's.
         """
-        self.check(structure.program)
+        self._check(structure.program, structure.graph_hash)
         known = {group.name: len(group) for group in structure.prunable}
         if any(known.get(group.name) != group.units for group in self.groups):
             raise UsageError("the plan's groups are not the program's", fix="plan it again with this fxc")
@@ -88,7 +88,10 @@ class Plan:
         Raises:
             UsageError: it is another program's.
         """
-        if self.graph != graph_hash(program):
+        self._check(program, graph_hash(program))
+
+    def _check(self, program: Program, found: str) -> None:
+        if self.graph != found:
             raise UsageError(
                 f"this plan belongs to another program than {program.name}",
                 why=f"it was made for {self.model}, whose graph or whose shapes differ",
@@ -155,7 +158,7 @@ def plan_of(structure: Structure, scores: Mapping[str, Floats], kept: Mapping[st
         for group in structure.prunable
     )
     fixed = {group.name: group.fixed for group in structure.groups if group.fixed}
-    return Plan(structure.program.name, graph_hash(structure.program), heads, planned, fixed)
+    return Plan(structure.program.name, structure.graph_hash, heads, planned, fixed)
 
 
 def _joined(first: PlannedGroup, later: PlannedGroup | None) -> PlannedGroup:

@@ -49,7 +49,8 @@ def main(arguments: Sequence[str]) -> int:
 def version() -> str:
     """Of everything that a row depends on."""
     own = b"".join(
-        (HERE.parent / path).read_bytes() for path in ("zoo/prune_one.py", "passes/prune/masked.py")
+        (HERE.parent / path).read_bytes()
+        for path in ("zoo/prune_one.py", "passes/prune/masked.py", "passes/prune/cases.py")
     )
     return hashlib.sha256(code_version().encode() + own).hexdigest()[:12]
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from fxc.passes.prune.groups import structure_of
 from tests.models.metrics import rel_l2
@@ -84,3 +85,29 @@ def test_tied_weights_stay_tied() -> None:
     assert sum(len(node.users) for node in reads) == 2
     assert len({id(pruned.tensor(n.target)) for n in reads}) == 1
     assert pruned.tensor("c.weight").shape == (4, 4, 1, 1)
+
+
+class BiasedHeads(nn.Module):
+    """Attention whose scores get a bias for each head out of a small net, as in Swin v2."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.qkv, self.out = nn.Linear(6, 12), nn.Linear(12, 36), nn.Linear(12, 5)
+        self.positions = nn.Sequential(nn.Linear(2, 16), nn.ReLU(), nn.Linear(16, 3, bias=False))
+        self.register_buffer("table", torch.randn(7, 7, 2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(self.embed(x)).reshape(-1, 7, 3, 3, 4).permute(2, 0, 3, 1, 4)
+        scores = q @ k.transpose(-2, -1) + self.positions(self.table).permute(2, 0, 1).sigmoid()
+        return self.out((scores.softmax(-1) @ v).transpose(1, 2).reshape(-1, 7, 12))
+
+
+def test_a_bias_of_heads_goes_with_the_heads() -> None:
+    torch.manual_seed(0)
+    model, x = BiasedHeads().double(), torch.randn(2, 7, 6, dtype=torch.float64)
+    whole, _ = assert_equals_masked(model, x)
+    assert "positions.2" in {group.name for group in whole.groups if group.fixed}
+    structure, _ = assert_equals_masked(model, x, heads=True)
+    (group,) = (g for g in structure.prunable if "positions.2" in g.layers)
+    assert (len(group), group.layers) == (3, ("qkv", "positions.2"))
+    assert {g.name for g in structure.groups if g.fixed} == {"out"}
