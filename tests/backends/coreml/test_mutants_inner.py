@@ -57,16 +57,18 @@ def block_of(spec: Any) -> Any:
 
 
 def stored(package: Any, value: Any) -> Iterator[bytes]:
-    """The weight file with one number of a blob changed: the first, and the last."""
+    """The weight file with a number of a blob changed: the first, the last, or every one: a large table has unused entries."""
     weights = package.folder / "weights/weight.bin"
     original = weights.read_bytes()
     _, kind, size, start, _ = struct.unpack_from("<IIQQQ", original, value.blobFileValue.offset)
     place = WIDE.get({1: "float16", 2: "float32"}.get(kind, ""), 0)
     width = place + 1
-    for at in (start + place, start + size - width + place):
+    every = range(start + place, start + size, width)
+    for places in (every[:1], every[-1:], every):
         changed = bytearray(original)
-        # A float's sign and exponent; the lowest bits of a code, of which the last byte may have few.
-        changed[at] ^= 0xC0 if place else 0x01
+        for at in places:
+            # A float's sign and exponent; the lowest bits of a code, of which the last byte may have few.
+            changed[at] ^= 0xC0 if place else 0x01
         yield bytes(changed)
 
 
