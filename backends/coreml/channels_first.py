@@ -13,6 +13,7 @@ from torch import fx
 
 from fxc.backends.coreml import channels_first_rules as rules
 from fxc.backends.coreml.channels_first_rules import Walk
+from fxc.backends.coreml.forms import regular
 from fxc.compiler.editor import Editor
 from fxc.compiler.passbase import CLOSE, Pass, PassResult, Promise
 from fxc.compiler.program import Program
@@ -55,7 +56,8 @@ class ChannelsFirst(Pass):
 
     def apply(self, program: Program) -> PassResult:
         """One walk in order; what is no longer read goes."""
-        if not any(node.target in rules.STARTS for node in program.graph.nodes):
+        nodes = program.graph.nodes
+        if not any(node.target in rules.STARTS for node in nodes) or not all(map(regular, nodes)):
             return PassResult(program, modified=False)
         editor = rearranged(program, self.tokens)
         if self.tokens and _permutations(editor.graph) > _permutations(program.graph) + 2:

@@ -162,7 +162,7 @@ def layer_norm(node: fx.Node, walk: Walk) -> Form | None:
     """layer_norm(x, [C], w, b) -> (x' - mean) * rsqrt(mean((x' - mean)^2) + eps) * w + b, over the second axis"""
     x, shape, weight, bias, eps, _ = node.args
     form = walk.form(x)  # type: ignore[arg-type]
-    if not _has_channels(form) or len(shape) != 1:  # type: ignore[arg-type]
+    if not walk.tokens or not _has_channels(form) or len(shape) != 1:  # type: ignore[arg-type]
         return None
     source, mean = form.carrier, aten.mean.dim
     centred = walk.make(

@@ -60,6 +60,16 @@ def sizes_of(node: fx.Node) -> tuple[int, ...]:
     return tuple(_number(d) for d in node.meta["val"].shape)
 
 
+def regular(node: fx.Node) -> bool:
+    """Whether a node's sizes can be taken apart: none is 0, and at most one is symbolic, as a multiple of its symbol."""
+    value = node.meta.get("val")
+    if not isinstance(value, torch.Tensor):
+        return True
+    sizes = sizes_of(node)
+    free = [n for n, d in zip(sizes, value.shape) if not isinstance(d, int)]
+    return all(sizes) and len(free) <= 1 and all(n % BATCH == 0 and n % BATCH**2 for n in free)
+
+
 def _number(dim: Any) -> int:
     if isinstance(dim, int):
         return dim

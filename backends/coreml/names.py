@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict, deque
 from collections.abc import Mapping
 from typing import Any
@@ -57,3 +58,42 @@ def rename(block: Any, names: Mapping[str, str]) -> None:
             rename(inner, names)
     for i, name in enumerate(block.outputs):
         block.outputs[i] = names.get(name, name)
+
+
+def share_constants(block: Any) -> None:
+    """Let operators read one constant where they read equal ones: paddings, strides, scales. A shared one has a name of its own.
+
+    They are most of a small net's specification: its size is what the weights' size is measured against.
+    """
+    equal: defaultdict[bytes, list[Any]] = defaultdict(list)
+    for op in block.operations:
+        if op.type == "const" and op.outputs[0].name not in block.outputs:
+            equal[_content(op)].append(op)
+    taken = {name for op in block.operations for name in (*_read(op), *(o.name for o in op.outputs))}
+    free = (name for i in itertools.count() if (name := f"shared_{i}") not in taken)
+    shared = [ops for ops in equal.values() if len(ops) > 1]
+    names = {op.outputs[0].name: name for ops, name in zip(shared, free) for op in ops}
+    gone = {op.outputs[0].name for ops in shared for op in ops[1:]}
+    for op in (ops[0] for ops in shared):
+        if "name" in op.attributes:
+            op.attributes["name"].immediateValue.tensor.strings.values[0] = names[op.outputs[0].name]
+    for i in reversed(range(len(block.operations))):
+        if block.operations[i].type == "const" and block.operations[i].outputs[0].name in gone:
+            del block.operations[i]
+    rename(block, names)
+
+
+def _read(op: Any) -> list[str]:
+    """Names of a function's inputs are only seen where they are read."""
+    return [
+        b.name
+        for argument in op.inputs.values()
+        for b in argument.arguments
+        if b.WhichOneof("binding") == "name"
+    ]
+
+
+def _content(op: Any) -> bytes:
+    """Type and value of a constant."""
+    made = op.outputs[0].type.SerializeToString(deterministic=True)
+    return bytes(made + op.attributes["val"].SerializeToString(deterministic=True))

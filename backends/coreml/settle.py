@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
-from fxc.backends.coreml.names import rename, restored
+from fxc.backends.coreml.names import rename, restored, share_constants
 from fxc.backends.coreml.package import open_package
 from fxc.compiler.program import Program
 
@@ -25,7 +25,7 @@ _DATE = "com.github.apple.coremltools.conversion_date"
 def settle(path: Path, program: Program, said: Mapping[str, str] | None = None) -> None:
     """Rewrite the specification and the manifest of the package at ``path``, which was made of ``program``.
 
-    Values have their layers' names; the conversion's date goes; random identifiers become ones of the paths; maps are written in order. What coremltools
+    Values have their layers' names, equal constants are one; the conversion's date goes; random identifiers become ones of the paths; maps are written in order. What coremltools
     leaves for ExecuTorch beside the model goes too.
 
     Args:
@@ -42,6 +42,7 @@ def settle(path: Path, program: Program, said: Mapping[str, str] | None = None) 
     for function in package.spec.mlProgram.functions.values():
         for block in function.block_specializations.values():
             rename(block, restored(program, block))
+            share_constants(block)
     model = _paths(path)[json.loads((path / "Manifest.json").read_text())["rootModelIdentifier"]]
     (path / "Data" / model).write_bytes(package.spec.SerializeToString(deterministic=True))
     _manifest(path)

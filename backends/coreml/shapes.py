@@ -62,8 +62,17 @@ def shapes_of(feature: Any) -> Shapes | None:
 
 
 def parts(count: int, admitted: Callable[[int], bool]) -> list[int] | None:
-    """As few sizes as can be that are all admitted and sum to ``count``; ``None`` if there are none."""
+    """Few sizes that are all admitted and sum to ``count``; ``None`` if there are none."""
     sizes = [n for n in range(count, 0, -1) if admitted(n)]
+    if not sizes or sizes[0] == count:
+        return [count] if sizes else None
+    # Behind the square of the largest, what can be put together can be so with one more of it.
+    many = max(0, count // sizes[0] - sizes[0] - 1)
+    rest = _fewest(count - many * sizes[0], sizes)
+    return None if rest is None else [sizes[0]] * many + rest
+
+
+def _fewest(count: int, sizes: list[int]) -> list[int] | None:
     fewest: list[list[int] | None] = [[]]
     for total in range(1, count + 1):
         found = [[n, *rest] for n in sizes if n <= total and (rest := fewest[total - n]) is not None]

@@ -15,6 +15,7 @@ from rich.console import Console
 from sklearn.datasets import load_digits
 
 import fxc
+from fxc.backends.coreml.toolchain import installed as coremltools_installed
 from fxc.tools.demo import __main__ as demo
 from fxc.tools.demo.measure import Answers, Latency, stage_medians
 from fxc.tools.demo.outcome import Outcome, as_dict, examples, missed, rows
@@ -178,5 +179,11 @@ def test_quick_demo(tmp_path: Path, torch_threads: None) -> None:
     assert jetson["sqnr_db"] > 20
     assert (jetson["latency"], jetson["memory"]) == ([], {})
     assert "ONNX Runtime" in jetson["elsewhere"]
+    if coremltools_installed():
+        iphone = found["iphone-int8"]
+        assert (iphone["images"], iphone["latency"]) == (360, [])
+        assert iphone["sqnr_db"] > 20
+        assert iphone["file_bytes"]["ratio"] < 0.30
+        assert "evaluator" in iphone["elsewhere"]
     page = (tmp_path / "report.html").read_text()
     assert f"{results['top1']:.2f} %" in page

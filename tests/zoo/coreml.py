@@ -1,15 +1,19 @@
 """Every classifier as a Core ML program, read back and evaluated: ``make zoo-coreml``.
 
 With model names, those alone are measured and printed. With ``--resolution N`` all run at that size. Rows are kept under
-``build/coreml``, so that a run that was stopped goes on; ``--afresh`` forgets them.
+``build/coreml`` for this version of the code and of coremltools, so that a run that was stopped goes on; ``--afresh`` forgets
+them.
 """
 
 from __future__ import annotations
 
+import hashlib
+import importlib.metadata
 import json
 import sys
 import tempfile
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +35,7 @@ from tests.models import zoo
 from tests.models.images import images
 from tests.models.metrics import sqnr_db
 from tests.zoo import capped
+from tests.zoo.store import code_version
 
 TABLE = Path(__file__).with_name("coreml.md")
 KEPT = Path("build/coreml")
@@ -74,7 +79,7 @@ def main(arguments: list[str]) -> int:
     size = int(arguments[arguments.index("--resolution") + 1]) if "--resolution" in arguments else 0
     names = [a for a in arguments if not a.startswith("--") and not a.isdigit()]
     if "--afresh" in arguments:
-        for row in KEPT.glob("*.json"):
+        for row in (KEPT / version()).glob("*.json"):
             row.unlink()
     floats = [_float_line(name, size) for name in names or zoo.CLASSIFIERS]
     codes = [_int8_line(name, size) for name in (names or zoo.NAMES) if name in zoo.NAMES]
@@ -87,7 +92,7 @@ def main(arguments: list[str]) -> int:
 
 def _row(kind: str, name: str, size: int) -> dict[str, Any]:
     size = size or zoo.native_resolution(name)
-    kept = KEPT / f"{name}{kind}-{size}.json"
+    kept = KEPT / version() / f"{name}{kind}-{size}.json"
     if kept.is_file():
         return dict(json.loads(kept.read_text()))
     outcome = capped.run([sys.executable, "-m", "tests.zoo.coreml", kind, name, str(size)], CAPS)
@@ -95,8 +100,17 @@ def _row(kind: str, name: str, size: int) -> dict[str, Any]:
         return {"failed": outcome.reason}
     row = json.loads(outcome.output.splitlines()[-1])
     kept.parent.mkdir(parents=True, exist_ok=True)
-    kept.write_text(json.dumps(row))
+    partial = kept.with_suffix(".partial")
+    partial.write_text(json.dumps(row))
+    partial.replace(kept)
     return dict(row)
+
+
+@cache
+def version() -> str:
+    """Of fxc, of this file and of coremltools: what a row depends on."""
+    own = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:6]
+    return f"{code_version()}-{own}-{importlib.metadata.version('coremltools')}"
 
 
 def _float_line(name: str, size: int) -> str:

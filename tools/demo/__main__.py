@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 
 import fxc
+from fxc.backends.coreml.toolchain import installed as coremltools_installed
 from fxc.compiler.artifact import Artifact, check_output
 from fxc.compiler.errors import FxcError
 from fxc.compiler.files import write_json, write_text
@@ -32,8 +33,10 @@ from fxc.tools.report import render
 TARGETS = (("cpu-int8", "cpu-fp32"),)
 """Each target to compile for, with the float target it is measured against."""
 ELSEWHERE = {"jetson-int8": "its file in ONNX Runtime"}
+EVALUATED = {"iphone-int8": "its saved package in fxc's evaluator"}
 SIMULATED = {"rk3588-int8": ("rknn", "RKNN-Toolkit2's simulator")}
-"""Targets of chips that are not here, and what answers in their place; the second with the toolchain that it takes."""
+"""Targets of chips that are not here, and what answers in their place: the first from what a bundle has for every chip, the
+second if coremltools is installed, which writes the file, the third with the toolchain that it takes."""
 
 _CALIBRATION_IMAGES = 256
 _CALIBRATION_BATCH = 32
@@ -77,7 +80,8 @@ def run(plan: Plan, directory: Path, console: Console) -> tuple[list[Outcome], d
     for outcome in outcomes[len(here) :]:
         artifact, reference = artifacts[outcome.target], artifacts[outcome.reference]
         # What the device loads, where it was built; a file that it still has to build from says nothing.
-        if file := measure.built(artifact):
+        file = measure.built(artifact)
+        if file or outcome.target in EVALUATED:
             outcome.sizes = (measure.file_bytes(reference), measure.file_bytes(artifact, file))
     return outcomes, artifacts
 
@@ -85,6 +89,13 @@ def run(plan: Plan, directory: Path, console: Console) -> tuple[list[Outcome], d
 def elsewhere(reference: str, console: Console) -> list[Outcome]:
     """The outcomes to be of chips that are not here; of those whose toolchain is not installed a line says how."""
     found = dict(ELSEWHERE)
+    if coremltools_installed():
+        found.update(EVALUATED)
+    else:
+        names = ", ".join(EVALUATED)
+        console.print(
+            f"{names} is left out: pip install 'fxc\\[coreml]' installs what writes it", highlight=False
+        )
     for target, (name, words) in SIMULATED.items():
         tool = toolchain(name)
         if status(environment(tool)).state == "ready":
@@ -172,7 +183,7 @@ def main(arguments: list[str] | None = None) -> int:
     console, plan = Console(), QUICK if options.quick else Plan()
     torch.set_num_threads(threads())
     try:
-        for target in {*ELSEWHERE, *SIMULATED, *(name for pair in TARGETS for name in pair)}:
+        for target in {*ELSEWHERE, *EVALUATED, *SIMULATED, *(name for pair in TARGETS for name in pair)}:
             check_output(options.output / target, force=True)
         outcomes, artifacts = run(plan, options.output, console)
     except FxcError as error:

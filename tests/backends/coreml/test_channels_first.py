@@ -97,6 +97,9 @@ def test_where_it_costs_permutations_tokens_stay() -> None:
 def test_what_is_left_alone() -> None:
     x = torch.randn(2, 5, 4)
     run(ChannelsFirst(tokens=False), optimized(nn.Linear(4, 3), x), changes=False)
+    run(ChannelsFirst(tokens=False), optimized(Next(), torch.randn(2, 8, 6, 6)), changes=False)
+    shorter = Fn(lambda m, x: m.layer(x[1:]).relu(), layer=nn.Linear(4, 3))
+    run(ChannelsFirst(), optimized(shorter, torch.randn(4, 5, 4)), changes=None)
     computed = Fn(lambda m, x: torch.nn.functional.linear(x, x[0]))
     run(ChannelsFirst(), optimized(computed, x), changes=False)
     masked = Fn(lambda m, x: torch.nn.functional.scaled_dot_product_attention(x, x, x, is_causal=True))

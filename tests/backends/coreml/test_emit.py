@@ -284,3 +284,29 @@ def test_without_the_converter_it_lints_and_says_what_is_missing(
     with pytest.raises(ToolchainError, match="not installed") as caught:
         fxc.compile(net, "iphone-fp16", example_inputs=(X[:1],))
     assert "fxc[coreml]" in str(caught.value.fix)
+
+
+def test_equal_constants_are_one(program: Program, tmp_path: Path) -> None:
+    from coremltools.converters.mil.frontend.milproto.load import load as read
+
+    package = open_package(tmp_path / emit(program, IPHONE_FP16, tmp_path).model)
+    function = package.program.functions["main"]
+    operations = function.block_specializations[function.opset].operations
+    constants = [op for op in operations if op.type == "const"]
+    contents = [(str(op.outputs[0].type), str(op.attributes["val"])) for op in constants]
+    assert len(set(contents)) == len(contents)
+    paddings = [op.inputs["pad"].arguments[0].name for op in operations if op.type == "conv"]
+    assert len(set(paddings)) < len(paddings)
+    # coremltools makes its own program of it, in which every reader finds its constant.
+    again = read(
+        package.spec,
+        specification_version=package.spec.specificationVersion,
+        file_weights_dir=str(package.folder / "weights"),
+    )
+    convolutions = [op for op in again.functions["main"].operations if op.op_type == "conv"]
+    assert [list(op.pad.val) for op in convolutions] == [
+        [1, 1, 1, 1],
+        [1, 1, 1, 1],
+        [0, 0, 0, 0],
+        [0, 0, 0, 0],
+    ]

@@ -96,6 +96,9 @@ def test_parts() -> None:
     assert parts(6, {4, 3}.__contains__) == [3, 3]
     assert parts(5, {2, 4}.__contains__) is None
     assert parts(1, lambda n: n == 1) == [1]
+    assert parts(100_000, lambda n: True) == [100_000]
+    assert parts(10_003, {1, 8}.__contains__) == [8] * 1250 + [1] * 3
+    assert sum(parts(997, {6, 10, 15}.__contains__) or []) == 997
     assert str(Shapes(ranges=((1, -1), (3, 3)))) == "[1.., 3]"
 
 
