@@ -47,8 +47,9 @@ def _command() -> list[str]:
 
 
 def _variables(folder: Path) -> dict[str, str]:
-    """Ours; it finds the modules that we find, and leaves its temporary files in the folder of the exchange."""
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "TMPDIR": str(folder)}
+    """Ours; it finds the modules that we find and no others, and leaves its temporary files in the folder of the exchange."""
+    found = os.pathsep.join(path for path in sys.path if path)
+    return {**os.environ, "PYTHONPATH": found, "PYTHONSAFEPATH": "1", "TMPDIR": str(folder)}
 
 
 def _answer(path: Path, outcome: Outcome, about: str) -> dict[str, Any]:

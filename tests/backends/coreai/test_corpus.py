@@ -20,7 +20,7 @@ from fxc.passes.canonicalize import Canonicalize
 from tests.backends.coreai.together import Case, together
 from tests.conformance.corpus import corpus
 
-MIXED = ("shape/batch_size_as_number", "index/roll_flat", "index/scatter")
+MIXED = ("shape/batch_size_as_number", "index/roll_flat", "index/scatter", "index/arange_batch")
 """What these give for one sample depends on the others: a file for one sample is right for one, or cannot be."""
 REFUSED = 24
 """At most so many of the corpus; a case that became writable must be let through."""
