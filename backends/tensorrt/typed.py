@@ -13,6 +13,8 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
+from fxc.backends.tensorrt.overflow import CODES, too_wide
+
 FLOAT32 = frozenset(
     {
         "Celu", "CumSum", "Exp", "GroupNormalization", "InstanceNormalization", "IsInf", "LayerNormalization", "Log", "LogSoftmax",
@@ -40,11 +42,12 @@ def to_half(graph: gs.Graph) -> tuple[str, ...]:
     """
     graph.toposort()
     _name_types(graph)
-    half = _Half()
+    half = _Half(too_wide(graph))
+    graph.toposort()
     notes: list[str] = []
     for node in list(graph.nodes):
         if node.op in ("QuantizeLinear", "DequantizeLinear"):
-            notes.extend(_narrow_scale(node))
+            notes.extend(_paired_scale(node) if half.is_wide(node) else _narrow_scale(node))
         half.inputs(node)
         half.outputs(node)
     half.results(graph)
@@ -75,22 +78,26 @@ def _name_types(graph: gs.Graph) -> None:
 class _Half:
     """Types so far: a tensor that is float32 in the old graph is float16 in the new one, casts made where it is read otherwise."""
 
-    def __init__(self) -> None:
+    def __init__(self, wide: set[int]) -> None:
         self.casts: list[gs.Node] = []
+        self._nodes = wide
         self._of: dict[tuple[str, str], gs.Tensor] = {}
+
+    def is_wide(self, node: gs.Node) -> bool:
+        """Whether a node computes in float32."""
+        return node.op in FLOAT32 or id(node) in self._nodes
 
     def inputs(self, node: gs.Node) -> None:
         for index, tensor in enumerate(node.inputs):
             if not (_is_single(tensor) or self._is_half(tensor)) or index in _ALWAYS.get(node.op, ()):
                 continue
-            wide = node.op in FLOAT32
-            node.inputs[index] = self._wide(tensor) if wide else self._narrow(tensor)
+            node.inputs[index] = self._wide(tensor) if self.is_wide(node) else self._narrow(tensor)
 
     def outputs(self, node: gs.Node) -> None:
         for index, tensor in enumerate(node.outputs):
             if not _is_single(tensor):
                 continue
-            if node.op in FLOAT32:
+            if self.is_wide(node):
                 wide = gs.Variable(f"{tensor.name}.f32", np.float32, tensor.shape)
                 node.outputs[index] = self._of[tensor.name, "wide"] = wide
                 self.casts.append(_cast(wide, tensor, np.float16))
@@ -106,12 +113,15 @@ class _Half:
         for tensor in graph.outputs:
             if self._is_half(tensor):
                 inner = gs.Variable(f"{tensor.name}.f16", np.float16, tensor.shape)
-                for node in list(tensor.inputs):
-                    node.outputs = [inner if o is tensor else o for o in node.outputs]
-                for reader in (*graph.nodes, *self.casts):
-                    reader.inputs = [inner if i is tensor else i for i in reader.inputs]
+                wide = self._of.get((tensor.name, "wide"))
+                for node in (*graph.nodes, *self.casts):
+                    node.outputs = [
+                        inner if o is tensor else tensor if o is wide else o for o in node.outputs
+                    ]
+                    node.inputs = [inner if i is tensor else tensor if i is wide else i for i in node.inputs]
                 tensor.dtype = np.dtype(np.float32)
-                self.casts.append(_cast(inner, tensor, np.float32))
+                if wide is None:
+                    self.casts.append(_cast(inner, tensor, np.float32))
 
     def _is_half(self, tensor: gs.Tensor) -> bool:
         return (tensor.name, "half") in self._of
@@ -150,6 +160,15 @@ def _cast(source: gs.Tensor, made: gs.Tensor, dtype: type) -> gs.Node:
 def _narrow_attribute(node: gs.Node, value: gs.Tensor) -> None:
     if value.values.dtype == np.float32:
         node.attrs["value"] = gs.Constant(value.name, value.values.astype(np.float16))
+
+
+def _paired_scale(node: gs.Node) -> tuple[str, ...]:
+    """A scale that stays float32, of activations, as the number that a partner in float16 has."""
+    scale, codes = node.inputs[1], node.inputs[0]
+    if not isinstance(codes, gs.Constant) and np.max(scale.values) * CODES <= _LARGEST:
+        half = np.asarray(np.maximum(scale.values, _LEAST), np.float16)
+        node.inputs[1] = gs.Constant(f"{scale.name}.{node.name}.f32", half.astype(np.float32))
+    return ()
 
 
 def _narrow_scale(node: gs.Node) -> Iterator[str]:

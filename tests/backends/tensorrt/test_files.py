@@ -169,6 +169,45 @@ def test_scales_that_float16_cannot_hold(factor: float, data: Tensor, tmp_path: 
     assert sqnr_db(plain, typed) > 35.0
 
 
+class Loud(nn.Module):
+    """Activations between quantizers beyond what float16 holds, behind a tensor that two layers read, one of them in its range."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.loud, self.quiet = (
+            nn.Conv2d(3, 16, 3, padding=1),
+            nn.Conv2d(16, 16, 3, padding=1),
+            nn.Conv2d(16, 16, 1),
+        )
+        self.last, self.head = nn.Conv2d(16, 16, 3, padding=1), nn.Linear(256, 10)
+        with torch.no_grad():
+            self.loud.weight.mul_(1e6)
+            self.head.weight.mul_(1e-5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.first(x))
+        loud, quiet = torch.relu(self.loud(x)), self.quiet(x)
+        loud = torch.relu(self.last(loud) + loud)
+        return self.head(F.max_pool2d(loud, 4).flatten(1)) + quiet.mean((2, 3))[:, :10]
+
+
+def test_activations_that_float16_cannot_hold(data: Tensor, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    artifact = fxc.compile(
+        Loud().eval(), "jetson-int8", example_inputs=(data[:1],), calibration_data=[data], equalize=False
+    )
+    folder = Path(artifact.save(tmp_path / "bundle"))
+    file = onnx.load(folder / "model.typed.onnx")
+    scales = {i.name: numpy_helper.to_array(i) for i in file.graph.initializer}
+    of = {n.name: scales[n.input[1]] for n in file.graph.node if n.op_type == "QuantizeLinear"}
+    assert any(float(s.max()) * 128 > 65504 for s in of.values())
+    assert {s.dtype for s in of.values()} == {np.dtype(np.float16), np.dtype(np.float32)}
+    errors = [f for f in check_file(folder / "model.typed.onnx", tensorrt="11.4") if f.severity == "error"]
+    assert errors == []
+    plain, typed = (run(folder / name, data) for name in ("model.onnx", "model.typed.onnx"))
+    assert sqnr_db(plain, typed) > 35.0
+
+
 @pytest.mark.parametrize(
     "last", [nn.Softmax(1), nn.LogSoftmax(1), nn.CELU(0.5)], ids=["softmax", "log_softmax", "celu"]
 )
