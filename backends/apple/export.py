@@ -203,7 +203,8 @@ class _Export:
         made = self.graph.create_node("call_function", call.target, call.args, dict(call.kwargs), name=name)
         args, kwargs = fx.map_arg((made.args, made.kwargs), lambda n: n.meta["val"])
         with self._explained(node), self.mode, enable_python_dispatcher(), self._no_guards():
-            made.meta["val"] = call.target(*args, **kwargs)
+            # In rows: PyTorch composes some operators of writes where channels lie last, and no reader knows of strides.
+            made.meta["val"] = pytree.tree_map_only(Tensor, Tensor.contiguous, call.target(*args, **kwargs))
         return made
 
     def _no_guards(self) -> AbstractContextManager[None]:

@@ -13,6 +13,7 @@ from fxc.backends.coreai.package import HASH, METADATA, PROGRAM, SUFFIX, check_p
 from fxc.backends.coreai.toolchain import CORE, TORCH, require
 from fxc.compiler.backend import Emitted
 from fxc.compiler.extension import EMPTY, Functions
+from fxc.compiler.files import read_json, write_json
 from fxc.compiler.origin import identifier, label_of
 from fxc.compiler.program import Program
 from fxc.compiler.scratch import WorkFolder
@@ -27,7 +28,7 @@ _FALLS_BACK = "float32 is not computed by the Neural Engine"
 def emit(program: Program, target: Target, directory: Path, *, lowerings: Functions = EMPTY) -> Emitted:
     """Write ``model.aimodel``; a dynamic batch is 1 in it.
 
-    Inputs and outputs have the model's names and dtypes (integers of 64 bits become 32). The same program gives the same bytes.
+    Inputs and outputs have the model's names and dtypes (integers of 64 bits become 32).
 
     Args:
         lowerings: not used: the converter's own are.
@@ -47,6 +48,8 @@ def emit(program: Program, target: Target, directory: Path, *, lowerings: Functi
         request |= {"inputs": inputs, "outputs": outputs, "half": target.options["floats"] == "float16"}
         facts = ask("convert", work, request, about=program.name)
         check_package(work / MODEL)
+        # The writer leaves the keys in another order each time.
+        write_json(work / MODEL / METADATA, read_json(work / MODEL / METADATA))
         shutil.copytree(work / MODEL, directory / MODEL)
     return Emitted(
         model=MODEL,
@@ -60,6 +63,8 @@ def emit(program: Program, target: Target, directory: Path, *, lowerings: Functi
             *((_FALLS_BACK,) if target.options["floats"] == "float32" else ()),
             *_placement(program, target, facts),
         ),
+        # Large constants are called by a hash that the writer seeds anew in every process.
+        varies=(f"{MODEL}/{PROGRAM}", f"{MODEL}/{HASH}"),
     )
 
 

@@ -39,25 +39,30 @@ def _leaves(node: gs.Node) -> bool:
 
 
 def _backward(tensor: gs.Tensor, found: set[int]) -> None:
-    """What made a tensor, up to the products whose sums these are."""
+    """What made a tensor, up to the int8 products whose sums these are."""
     for node in tensor.inputs:
         if node.op in _QUANTIZERS or id(node) in found:
             continue
         found.add(id(node))
-        if node.op not in _PRODUCTS:
+        if not _is_int8(node):
             for source in node.inputs:
                 _backward(source, found)
 
 
 def _forward(tensor: gs.Tensor, found: set[int]) -> None:
-    """What reads a tensor, up to the next quantizer or product."""
+    """What reads a tensor, up to the next quantizer or int8 product."""
     for node in tensor.outputs:
         if node.op in _QUANTIZERS or id(node) in found:
             continue
         found.add(id(node))
-        if node.op not in _PRODUCTS:
+        if not _is_int8(node):
             for made in node.outputs:
                 _forward(made, found)
+
+
+def _is_int8(node: gs.Node) -> bool:
+    makers = [tensor.inputs[0] if tensor.inputs else None for tensor in node.inputs[:2]]
+    return node.op in _PRODUCTS and all(m is not None and m.op == "DequantizeLinear" for m in makers)
 
 
 def _own_dequantizers(graph: gs.Graph, node: gs.Node, found: set[int]) -> None:
