@@ -89,9 +89,9 @@ class AimodelRunner:
             return load_arrays(work, facts["answers"])
 
     def kernels(self) -> list[Kernel]:
-        """Every operator that multiplies; one that stands between dequantize and quantize counts as an integer kernel."""
+        """Every operator that multiplies; asked for in integers is what stands between dequantize and quantize."""
         return [
-            Kernel(p["name"], p["op"], p["why"] or "between dequantize and quantize", not p["why"])
+            Kernel(p["name"], p["op"], p["why"] or "between dequantize and quantize", not p["why"], planned=True)
             for p in self.facts["products"]
         ]
 

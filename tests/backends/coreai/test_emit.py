@@ -114,6 +114,7 @@ def test_eight_bits(net: nn.Module, tmp_path: Path) -> None:
         assert row["file_db"] > min(row["graph_db"] - 1, 40)
     assert "Core AI runtime" in artifact.report["accuracy"]["how"]
     kernels = artifact.report["kernels"]
+    assert kernels["planned"]
     assert (kernels["integer"], kernels["float"]) == (5, 0), kernels
     assert artifact.manifest["tools"]["coreai-torch"] == "0.4.3"
     # With float32 between the codes the runtime gives the graph's own numbers.
