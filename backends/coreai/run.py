@@ -91,7 +91,9 @@ class AimodelRunner:
     def kernels(self) -> list[Kernel]:
         """Every operator that multiplies; asked for in integers is what stands between dequantize and quantize."""
         return [
-            Kernel(p["name"], p["op"], p["why"] or "between dequantize and quantize", not p["why"], planned=True)
+            Kernel(
+                p["name"], p["op"], p["why"] or "between dequantize and quantize", not p["why"], planned=True
+            )
             for p in self.facts["products"]
         ]
 
